@@ -1,0 +1,67 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// TargetRef names what a policy applies to, always in the policy's own namespace.
+type TargetRef struct {
+	// Group of the target; may be left out, since the kind tells.
+	// +optional
+	Group string `json:"group,omitempty"`
+	// Kind of the target.
+	Kind string `json:"kind"`
+	// Name of the target; not with kind Pod, and not needed with kind Namespace.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// SectionName is a rule of a route or a listener of a Gateway.
+	// +optional
+	SectionName string `json:"sectionName,omitempty"`
+	// Selector of pods; with kind Pod only.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// Duration is a Gateway API duration (GEP-2257), such as 1h30m or 250ms.
+type Duration = gwv1.Duration
+
+// PolicyStatus is the status of every namespaced kind.
+type PolicyStatus struct {
+	// ObservedGeneration is the generation that the rest of the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Accepted, ResolvedRefs, Programmed.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Proxies counts the live proxies that this object concerns.
+	// +optional
+	Proxies ProxyCount `json:"proxies,omitempty"`
+	// Laggards are the first proxies (at most 5) that have not acknowledged this generation.
+	// +optional
+	// +kubebuilder:validation:MaxItems=5
+	Laggards []string `json:"laggards,omitempty"`
+	// Targets has one entry per target reference.
+	// +optional
+	Targets []TargetStatus `json:"targets,omitempty"`
+}
+
+// ProxyCount counts proxies by what they did with the newest generation.
+type ProxyCount struct {
+	Total        int32 `json:"total"`
+	Acknowledged int32 `json:"acknowledged"`
+	// +optional
+	Rejected int32 `json:"rejected"`
+}
+
+// TargetStatus is what became of a policy at one of its targets.
+type TargetStatus struct {
+	Ref TargetRef `json:"ref"`
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// OverriddenBy names the policies (KIND NAMESPACE/NAME) that have the say here instead.
+	// +optional
+	OverriddenBy []string `json:"overriddenBy,omitempty"`
+}

@@ -1,0 +1,53 @@
+package report
+
+// Reason is the machine-readable cause of a condition: one CamelCase word that
+// never changes once released.
+type Reason string
+
+// The reasons. The comment of each is its documentation (docs/reference).
+const (
+	// Parse: the file is not YAML, or the document has no kind or name.
+	Parse Reason = "Parse"
+	// UnknownKind: no kind of this group and version is known.
+	UnknownKind Reason = "UnknownKind"
+	// UnknownField: the object has a field that its kind does not have.
+	UnknownField Reason = "UnknownField"
+	// Duplicate: two documents declare the same object; the first one counts.
+	Duplicate Reason = "Duplicate"
+	// Invalid: a value is not allowed where it stands.
+	Invalid Reason = "Invalid"
+	// Unsupported: the field is part of the API, but this version of meshd does not carry it out.
+	Unsupported Reason = "Unsupported"
+	// NotFound: an object that this one names does not exist.
+	NotFound Reason = "NotFound"
+	// PortNotFound: the Service or workload exists, but has no such port.
+	PortNotFound Reason = "PortNotFound"
+	// NoEndpoints: the Service has no ready endpoint.
+	NoEndpoints Reason = "NoEndpoints"
+	// NoMatch: the selector matches no pod.
+	NoMatch Reason = "NoMatch"
+	// Conflict: another object already claims the same thing.
+	Conflict Reason = "Conflict"
+	// Overridden: a more specific or older object has the say; the message names it.
+	Overridden Reason = "Overridden"
+	// InvalidCertificate: a Secret holds no usable certificate and key.
+	InvalidCertificate Reason = "InvalidCertificate"
+	// OutsideCIDRs: an address lies outside of the mesh's CIDRs.
+	OutsideCIDRs Reason = "OutsideCIDRs"
+	// Rejected: an Envoy refused the configuration; the message carries its words. The last good version stays in force.
+	Rejected Reason = "Rejected"
+	// Immutable: the field may not change while proxies live.
+	Immutable Reason = "Immutable"
+	// Pending: proxies have yet to acknowledge this generation; the message names the first of them.
+	Pending Reason = "Pending"
+)
+
+// Informs reports whether a finding with this reason leaves its condition true:
+// it is said beside the condition and takes nothing away from it.
+func (r Reason) Informs() bool {
+	switch r {
+	case Overridden, NoMatch, NoEndpoints, Duplicate:
+		return true
+	}
+	return false
+}
