@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// get makes one request and prints "CODE BODY"; a request without an answer is "000 REASON".
+func get(args []string) error {
+	flags := flag.NewFlagSet("get", flag.ContinueOnError)
+	host := flags.String("host", "", "Host header")
+	method := flags.String("method", http.MethodGet, "HTTP method")
+	timeout := flags.Duration("timeout", 15*time.Second, "give up after")
+	if len(args) == 0 {
+		return errors.New("usage: eazybank get URL [--host HOST] [--method METHOD]")
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, *method, args[0], nil)
+	if err != nil {
+		return err
+	}
+	req.Host = *host
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		fmt.Printf("000 %v\n", err)
+		return nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d %s", resp.StatusCode, body)
+	return nil
+}
+
+// outcome counts what a load saw.
+type outcome struct {
+	Requests int            `json:"requests"`
+	Failed   int            `json:"failed"` // no answer, or a status that is not 200
+	Codes    map[int]int    `json:"codes"`
+	Errors   map[string]int `json:"errors,omitempty"`
+}
+
+// load makes requests at a steady pace, on new and kept connections in turn, until its time is up.
+func load(args []string) error {
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	length := flags.Duration("for", 10*time.Second, "how long")
+	pace := flags.Duration("every", 5*time.Millisecond, "time between requests")
+	if len(args) == 0 {
+		return errors.New("usage: eazybank load URL [--for 10s] [--every 5ms]")
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	var (
+		mu    sync.Mutex
+		group sync.WaitGroup
+		out   = outcome{Codes: map[int]int{}, Errors: map[string]int{}}
+		kept  = &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+		fresh = &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	)
+	tick := time.NewTicker(*pace)
+	defer tick.Stop()
+	end := time.After(*length)
+	for n := 0; ; n++ {
+		client := kept
+		if n%2 == 1 {
+			client = fresh
+		}
+		group.Go(func() {
+			code, err := request(client, args[0])
+			mu.Lock()
+			defer mu.Unlock()
+			out.count(code, err)
+		})
+		select {
+		case <-tick.C:
+		case <-end:
+			group.Wait()
+			return json.NewEncoder(os.Stdout).Encode(out)
+		}
+	}
+}
+
+func request(client *http.Client, url string) (int, error) {
+	resp, err := client.Get(url) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+func (o *outcome) count(code int, err error) {
+	o.Requests++
+	if err != nil {
+		o.Errors[err.Error()]++
+	} else {
+		o.Codes[code]++
+	}
+	if err != nil || code != http.StatusOK {
+		o.Failed++
+	}
+}
