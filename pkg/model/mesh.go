@@ -126,10 +126,14 @@ type Pod struct {
 	Ready  bool
 	// UID of the pod; "" where unknown.
 	UID string
-	// Ports are the container's declared ports, sorted by number.
-	Ports  []PodPort
-	Zone   string
-	Origin report.Origin
+	// Ports are declared by its containers, by the Workload object, or are the
+	// target ports of Services that select it; sorted by number.
+	Ports []PodPort
+	// Traffic is how its own address is called at ports that are not in Ports:
+	// as the namespace's TrafficPolicies and MeshConfig say.
+	Traffic Traffic
+	Zone    string
+	Origin  report.Origin
 }
 
 // PodPort is a declared port of a pod.
@@ -137,6 +141,9 @@ type PodPort struct {
 	Name     string
 	Port     uint16
 	Protocol Protocol
+	// Traffic is how the pod's own address is called at this port: as the oldest
+	// headless Service that leads to it says, otherwise as Pod.Traffic.
+	Traffic Traffic
 }
 
 // Protocol of a port.
