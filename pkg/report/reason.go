@@ -36,6 +36,8 @@ const (
 	OutsideCIDRs Reason = "OutsideCIDRs"
 	// Rejected: an Envoy refused the configuration; the message carries its words. The last good version stays in force.
 	Rejected Reason = "Rejected"
+	// NotInjected: the pod is left outside of the mesh although its namespace or the mesh's default would have it in.
+	NotInjected Reason = "NotInjected"
 	// Immutable: the field may not change while proxies live.
 	Immutable Reason = "Immutable"
 	// Pending: proxies have yet to acknowledge this generation; the message names the first of them.
@@ -46,7 +48,7 @@ const (
 // it is said beside the condition and takes nothing away from it.
 func (r Reason) Informs() bool {
 	switch r {
-	case Overridden, NoMatch, NoEndpoints, Duplicate:
+	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected:
 		return true
 	}
 	return false
