@@ -1,0 +1,99 @@
+package injector
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// Decision says what became of a pod, and what its owner should know.
+type Decision struct {
+	// Injected: the returned pod has the sidecar, now or already before.
+	Injected bool
+	Findings []report.Finding
+	// Err is meshd's own failure: the pod is unchanged and must not be let in,
+	// since it would run outside of the mesh unnoticed.
+	Err error
+}
+
+// Inject gives the pod with the sidecar, if it is to have one. The input is
+// never changed. A pod that has its sidecar already comes back as it is. ns is
+// the pod's namespace; nil is one without labels, named by the pod.
+func Inject(pod *corev1.Pod, ns *corev1.Namespace, cfg Config) (*corev1.Pod, Decision) {
+	out := pod.DeepCopy()
+	cfg = cfg.withDefaults()
+	if ns == nil {
+		ns = &corev1.Namespace{}
+		ns.Name = pod.Namespace
+	}
+	s := subject{pod: out, namespace: cmp.Or(ns.Name, pod.Namespace)}
+	if injected(out) {
+		return out, Decision{Injected: true}
+	}
+	chosen := s.choose(ns, cfg)
+	if !chosen.inject || s.refuse(chosen.explicit) {
+		return out, s.decision(false)
+	}
+	containers, err := s.sidecar(cfg)
+	if err != nil {
+		return pod.DeepCopy(), Decision{Err: err, Findings: report.Sort(s.findings)}
+	}
+	// First of all: the user's init containers, too, may call the mesh.
+	out.Spec.InitContainers = append(containers, out.Spec.InitContainers...)
+	out.Spec.Volumes = append(out.Spec.Volumes, Volumes()...)
+	return out, s.decision(true)
+}
+
+// sidecar rewrites the pod's probes and gives the containers that come before its own.
+func (s *subject) sidecar(cfg Config) ([]corev1.Container, error) {
+	ex := s.exclusions(cfg.Injection.Exclude)
+	s.checkIdentity()
+	account := cmp.Or(s.pod.Spec.ServiceAccountName, s.pod.Spec.DeprecatedServiceAccount, "default")
+	agent, proxy, err := Containers(cfg, BootstrapInput{
+		NodeID:      NodeID("sidecar"),
+		NodeCluster: s.namespace + "/" + account,
+		Probes:      s.rewriteProbes(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	always := corev1.ContainerRestartPolicyAlways
+	agent.RestartPolicy, proxy.RestartPolicy = &always, &always
+	return []corev1.Container{capture(cfg, ex), agent, proxy}, nil
+}
+
+// injected reports whether the pod has been through Inject.
+func injected(pod *corev1.Pod) bool {
+	names := make([]string, 0, len(pod.Spec.InitContainers))
+	for _, c := range pod.Spec.InitContainers {
+		names = append(names, c.Name)
+	}
+	return slices.Contains(names, CaptureContainer) && slices.Contains(names, AgentContainer) && slices.Contains(names, ProxyContainer)
+}
+
+// subject is the pod at work, and what has been found about it.
+type subject struct {
+	pod       *corev1.Pod
+	namespace string
+	findings  []report.Finding
+}
+
+func (s *subject) decision(injected bool) Decision {
+	return Decision{Injected: injected, Findings: report.Sort(s.findings)}
+}
+
+// object names the pod; one that a controller is about to create has no name
+// yet, only the prefix of one.
+func (s *subject) object() report.Object {
+	return report.Object{Kind: "Pod", Namespace: s.namespace, Name: cmp.Or(s.pod.Name, s.pod.GenerateName)}
+}
+
+func (s *subject) find(reason report.Reason, field, message string) {
+	s.findings = append(s.findings, report.Finding{
+		Object: s.object(), Generation: s.pod.Generation, Condition: report.Accepted,
+		Reason: reason, Field: field, Message: message,
+	})
+}

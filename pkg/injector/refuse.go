@@ -1,0 +1,99 @@
+package injector
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// refuse tells why a pod that is wanted in the mesh cannot be in it. What
+// lies in the nature of the pod is its fault only if the pod itself asked.
+func (s *subject) refuse(explicit bool) bool {
+	before := len(s.findings)
+	nature := report.NotInjected
+	if explicit {
+		nature = report.Unsupported
+	}
+	if s.pod.Spec.HostNetwork {
+		s.find(nature, "spec.hostNetwork",
+			"a pod on the host's network cannot be injected, since capture would redirect the whole node's traffic; leave hostNetwork out, or label the pod "+InjectLabel+": disabled")
+	}
+	if field, windows := windowsField(s.pod); windows {
+		s.find(nature, field, "a Windows pod cannot be injected, since capture needs Linux; label the pod "+InjectLabel+": disabled")
+	}
+	s.refuseUser()
+	s.refuseNames()
+	s.refusePorts()
+	return len(s.findings) > before
+}
+
+func windowsField(pod *corev1.Pod) (string, bool) {
+	if pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows {
+		return "spec.os.name", true
+	}
+	return "spec.nodeSelector", pod.Spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
+}
+
+// refuseUser: traffic of the proxy's UID is not captured, so that a container
+// that runs under it would get past every policy, unencrypted. An image whose
+// own USER is 1337 cannot be seen here.
+func (s *subject) refuseUser() {
+	ofPod := s.pod.Spec.SecurityContext != nil && isProxyUID(s.pod.Spec.SecurityContext.RunAsUser)
+	for at, c := range containers(s.pod) {
+		switch own := c.SecurityContext; {
+		case own != nil && own.RunAsUser != nil:
+			if isProxyUID(own.RunAsUser) {
+				s.find(report.Invalid, at+".securityContext.runAsUser", uidMessage)
+			}
+		case ofPod:
+			s.find(report.Invalid, "spec.securityContext.runAsUser", uidMessage)
+		}
+	}
+}
+
+const uidMessage = "UID 1337 belongs to the proxy and its traffic is not captured; run the container as another user"
+
+func isProxyUID(uid *int64) bool { return uid != nil && *uid == ProxyUID }
+
+func (s *subject) refuseNames() {
+	for at, c := range containers(s.pod) {
+		if slices.Contains([]string{CaptureContainer, AgentContainer, ProxyContainer}, c.Name) {
+			s.find(report.Conflict, at+".name", fmt.Sprintf("the name %s belongs to meshd; name the container otherwise", c.Name))
+		}
+	}
+	for i, v := range s.pod.Spec.Volumes {
+		if slices.Contains([]string{RunVolume, TokenVolume, TrustVolume}, v.Name) {
+			s.find(report.Conflict, fmt.Sprintf("spec.volumes[%d].name", i), fmt.Sprintf("the name %s belongs to meshd; name the volume otherwise", v.Name))
+		}
+	}
+}
+
+func (s *subject) refusePorts() {
+	for at, c := range containers(s.pod) {
+		for i, p := range c.Ports {
+			if p.Protocol != corev1.ProtocolUDP && slices.Contains([]int32{OutboundPort, DetectPort, InboundPort, PlainPort}, p.ContainerPort) {
+				s.find(report.Conflict, fmt.Sprintf("%s.ports[%d].containerPort", at, i),
+					fmt.Sprintf("the proxy listens on port %d; let the application use another", p.ContainerPort))
+			}
+		}
+	}
+}
+
+// containers yields each of the user's containers, init containers first, with its path.
+func containers(pod *corev1.Pod) func(func(string, *corev1.Container) bool) {
+	return func(yield func(string, *corev1.Container) bool) {
+		for i := range pod.Spec.InitContainers {
+			if !yield(fmt.Sprintf("spec.initContainers[%d]", i), &pod.Spec.InitContainers[i]) {
+				return
+			}
+		}
+		for i := range pod.Spec.Containers {
+			if !yield(fmt.Sprintf("spec.containers[%d]", i), &pod.Spec.Containers[i]) {
+				return
+			}
+		}
+	}
+}
