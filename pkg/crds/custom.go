@@ -1,0 +1,181 @@
+package crds
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
+
+	crdfiles "github.com/meshd-io/meshd/charts/meshd/crds"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// customKinds are meshd's own kinds, as the embedded CustomResourceDefinitions describe them.
+func customKinds(scheme *runtime.Scheme) map[schema.GroupVersionKind]kind {
+	out := map[schema.GroupVersionKind]kind{}
+	crds, err := customResourceDefinitions()
+	if err != nil {
+		panic(err) // the program's own files: a fault of its build
+	}
+	for _, crd := range crds {
+		for _, version := range crd.Spec.Versions {
+			gvk := schema.GroupVersionKind{Group: crd.Spec.Group, Version: version.Name, Kind: crd.Spec.Names.Kind}
+			rules := sync.OnceValues(func() (*customRules, error) { return compileRules(version.Schema.OpenAPIV3Schema) })
+			namespaced := crd.Spec.Scope == apiextensionsv1.NamespaceScoped
+			out[gvk] = kind{
+				clusterScoped: !namespaced,
+				decode: func(f *finder, gvk schema.GroupVersionKind, raw []byte) Resource {
+					r, err := rules()
+					if err != nil {
+						panic(err) // as above; a test compiles all of them
+					}
+					return r.decode(f, scheme, gvk, raw)
+				},
+			}
+		}
+	}
+	return out
+}
+
+// customResourceDefinitions are those of charts/meshd/crds.
+func customResourceDefinitions() ([]*apiextensionsv1.CustomResourceDefinition, error) {
+	names, err := fs.Glob(crdfiles.FS(), "*.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("embedded definitions: %w", err)
+	}
+	out := make([]*apiextensionsv1.CustomResourceDefinition, 0, len(names))
+	for _, name := range names {
+		data, err := fs.ReadFile(crdfiles.FS(), name)
+		if err != nil {
+			return nil, fmt.Errorf("embedded definitions: %w", err)
+		}
+		var crd apiextensionsv1.CustomResourceDefinition
+		if err := yaml.UnmarshalStrict(data, &crd); err != nil {
+			return nil, fmt.Errorf("embedded definition %s: %w", name, err)
+		}
+		out = append(out, &crd)
+	}
+	return out, nil
+}
+
+// customRules are the compiled schema and CEL rules of one kind.
+type customRules struct {
+	structural *structuralschema.Structural
+	schema     validation.SchemaValidator
+	cel        *cel.Validator
+}
+
+func compileRules(props *apiextensionsv1.JSONSchemaProps) (*customRules, error) {
+	var internal apiextensions.JSONSchemaProps
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(props, &internal, nil); err != nil {
+		return nil, fmt.Errorf("schema: %w", err)
+	}
+	structural, err := structuralschema.NewStructural(&internal)
+	if err != nil {
+		return nil, fmt.Errorf("structural schema: %w", err)
+	}
+	if err := defaulting.PruneDefaults(structural); err != nil {
+		return nil, fmt.Errorf("schema defaults: %w", err)
+	}
+	validator, _, err := validation.NewSchemaValidator(&internal)
+	if err != nil {
+		return nil, fmt.Errorf("schema validator: %w", err)
+	}
+	return &customRules{
+		structural: structural,
+		schema:     validator,
+		cel:        cel.NewValidator(structural, true, celconfig.PerCallLimit),
+	}, nil
+}
+
+// decode does what an API server does with an object that is created under
+// strict field validation: unknown fields, defaults, schema, CEL.
+func (r *customRules) decode(f *finder, scheme *runtime.Scheme, gvk schema.GroupVersionKind, raw []byte) Resource {
+	var obj map[string]any
+	if err := utiljson.Unmarshal(raw, &obj); err != nil {
+		f.add(report.Parse, "", err.Error())
+		return nil
+	}
+	if !r.prune(f, obj) {
+		return nil
+	}
+	delete(obj, "status") // a subresource: what a user writes of it does not count
+	defaulting.Default(obj, r.structural)
+	f.addErrors(r.validate(obj, !isClusterScoped(f)))
+	if len(f.out) > 0 {
+		return nil
+	}
+	typed, err := scheme.New(gvk)
+	if err != nil {
+		f.add(report.UnknownKind, "kind", err.Error())
+		return nil
+	}
+	data, err := json.Marshal(obj)
+	if err == nil {
+		err = json.Unmarshal(data, typed)
+	}
+	if err != nil {
+		f.addDecoding(nil, err)
+		return nil
+	}
+	res, _ := typed.(Resource)
+	return res
+}
+
+func isClusterScoped(f *finder) bool { return f.ref.Namespace == "" }
+
+// prune finds unknown fields, in metadata too.
+func (r *customRules) prune(f *finder, obj map[string]any) bool {
+	kind, apiVersion := obj["kind"], obj["apiVersion"]
+	meta, found, unknown, err := objectmeta.GetObjectMetaWithOptions(obj, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
+	if err != nil {
+		f.add(report.Invalid, "metadata", err.Error())
+		return false
+	}
+	unknown = append(unknown, pruning.PruneWithOptions(obj, r.structural, true,
+		structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})...)
+	defaulting.PruneNonNullableNullsWithoutDefaults(obj, r.structural)
+	for _, path := range unknown {
+		f.add(report.UnknownField, path, fmt.Sprintf("%s has no field %q", f.ref.Kind, path))
+	}
+	obj["kind"], obj["apiVersion"] = kind, apiVersion
+	if found {
+		meta.Namespace = f.ref.Namespace
+		if err := objectmeta.SetObjectMeta(obj, meta); err != nil {
+			f.add(report.Invalid, "metadata", err.Error())
+		}
+	}
+	return len(f.out) == 0
+}
+
+func (r *customRules) validate(obj map[string]any, namespaced bool) field.ErrorList {
+	u := unstructured.Unstructured{Object: obj}
+	errs := apivalidation.ValidateObjectMetaAccessor(&u, namespaced, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	errs = append(errs, validation.ValidateCustomResource(nil, obj, r.schema)...)
+	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, r.structural, obj)...)
+	// As an API server, CEL is not asked about an object whose types are wrong.
+	if len(errs) == 0 && r.cel != nil {
+		fromCEL, _ := r.cel.Validate(context.Background(), nil, r.structural, obj, nil, celconfig.RuntimeCELCostBudget)
+		errs = append(errs, fromCEL...)
+	}
+	return errs
+}

@@ -1,0 +1,72 @@
+package crds
+
+import (
+	"strconv"
+	"strings"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+)
+
+// lineOf is the line in the file of a field such as "spec.rules[0].to[1].ports[0]",
+// or of the nearest part of its path that is there; the first line of the
+// document when its tree has not been needed.
+func (d document) lineOf(path string) int {
+	n := d.tree
+	if n == nil {
+		return d.line
+	}
+	if d.prefix != "" {
+		path = d.prefix + "." + path
+	}
+	line := n.Line
+	for rest := path; rest != ""; {
+		var next *yamlv3.Node
+		var nextLine int
+		next, nextLine, rest = step(n, rest)
+		if next == nil {
+			break
+		}
+		n, line = next, nextLine
+	}
+	return d.line + line - 1
+}
+
+// step goes from a node down to the longest key that the path begins with, or to an index.
+func step(n *yamlv3.Node, path string) (child *yamlv3.Node, line int, rest string) {
+	if n.Alias != nil {
+		n = n.Alias
+	}
+	path = strings.TrimPrefix(path, ".")
+	bracketed, after, inBrackets := "", "", false
+	if strings.HasPrefix(path, "[") {
+		bracketed, after, inBrackets = strings.Cut(path[1:], "]")
+	}
+	switch n.Kind {
+	case yamlv3.SequenceNode:
+		if i, err := strconv.Atoi(bracketed); inBrackets && err == nil && i >= 0 && i < len(n.Content) {
+			return n.Content[i], n.Content[i].Line, after
+		}
+	case yamlv3.MappingNode:
+		best := -1
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i]
+			if inBrackets && key.Value == bracketed {
+				return n.Content[i+1], key.Line, after
+			}
+			if !inBrackets && isPathPrefix(path, key.Value) && (best < 0 || len(key.Value) > len(n.Content[best].Value)) {
+				best = i
+			}
+		}
+		if best >= 0 {
+			key := n.Content[best]
+			return n.Content[best+1], key.Line, path[len(key.Value):]
+		}
+	}
+	return nil, 0, ""
+}
+
+// isPathPrefix reports whether the path's first parts spell key. Keys may have dots of their own.
+func isPathPrefix(path, key string) bool {
+	rest, ok := strings.CutPrefix(path, key)
+	return ok && key != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
