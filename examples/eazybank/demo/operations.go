@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func metricsChecks() []check {
+	const from, to = `spiffe://cluster.local/ns/bank/sa/accounts`, `spiffe://cluster.local/ns/bank/sa/loans`
+	counted := func(where, reporter string) func(context.Context, *lab) (string, error) {
+		return func(ctx context.Context, l *lab) (string, error) {
+			text, err := l.sidecarMetrics(ctx, where)
+			if err != nil {
+				return "", err
+			}
+			n := sum(text, "meshd_requests_total", reporter, `source="`+from+`"`, `destination="`+to+`"`, `code="200"`)
+			if n == 0 {
+				return "", errors.New("no such series")
+			}
+			if sum(text, "meshd_request_duration_milliseconds_bucket", reporter) == 0 {
+				return "", errors.New("no latency histogram")
+			}
+			return fmt.Sprintf("%.0f requests with code 200, and their latency", n), nil
+		}
+	}
+	return []check{
+		{"accounts' sidecar counts what it sent to loans", counted(accounts, `reporter="source"`)},
+		{"loans' sidecar counts what it received from accounts", counted("bank/deploy/loans", `reporter="destination"`)},
+	}
+}
+
+func (l *lab) sidecarMetrics(ctx context.Context, where string) (string, error) {
+	got, err := l.get(ctx, where, "http://127.0.0.1:15021/metrics")
+	if err == nil && got.code != http.StatusOK {
+		err = fmt.Errorf("metrics: %s", got)
+	}
+	return got.body, err
+}
+
+// sum adds up the series of a metric that carry all labels (Prometheus text format).
+func sum(text, metric string, labels ...string) float64 {
+	var total float64
+next:
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, metric) {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains(line, label) {
+				continue next
+			}
+		}
+		fields := strings.Fields(line)
+		if v, err := strconv.ParseFloat(fields[len(fields)-1], 64); err == nil {
+			total += v
+		}
+	}
+	return total
+}
+
+func certificateChecks() []check {
+	return []check{
+		{"leaves live for one minute, as the CertificateAuthority says", func(ctx context.Context, l *lab) (string, error) {
+			s, err := l.status(ctx)
+			if err != nil {
+				return "", err
+			}
+			if len(s.Proxies) == 0 {
+				return "", errors.New("no proxies")
+			}
+			for _, p := range s.Proxies {
+				if life := p.CertificateExpires.Sub(p.Connected); life > time.Minute {
+					return "", fmt.Errorf("the certificate of %s lives %s after it connected", p.Name, life)
+				}
+			}
+			return fmt.Sprintf("%d proxies, none with a longer one", len(s.Proxies)), nil
+		}},
+		{"accounts and loans get new ones under load, 0 failed requests", rotatedUnderLoad},
+	}
+}
+
+// outcome is what `eazybank load` prints.
+type outcome struct {
+	Requests, Failed int
+	Codes            map[string]int
+	Errors           map[string]int
+}
+
+func (l *lab) load(ctx context.Context, length time.Duration) (outcome, error) {
+	out, err := l.exec(ctx, accounts, "eazybank", "load", loansURL+"/loans", "--for", length.String())
+	if err != nil {
+		return outcome{}, err
+	}
+	var o outcome
+	return o, json.Unmarshal([]byte(out), &o)
+}
+
+// rotatedUnderLoad keeps asking until both sides hold certificates that they did not hold at first.
+func rotatedUnderLoad(ctx context.Context, l *lab) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	first, err := l.expiries(ctx)
+	if err != nil {
+		return "", err
+	}
+	var total outcome
+	for {
+		o, err := l.load(ctx, 2*time.Second)
+		if err != nil {
+			return "", err
+		}
+		total.Requests, total.Failed = total.Requests+o.Requests, total.Failed+o.Failed
+		if o.Failed > 0 {
+			return "", fmt.Errorf("%d of %d requests failed: %v %v", o.Failed, o.Requests, o.Codes, o.Errors)
+		}
+		now, err := l.expiries(ctx)
+		if err != nil {
+			return "", err
+		}
+		if now[0] > first[0] && now[1] > first[1] {
+			return fmt.Sprintf("%d requests, 0 failed, both rotated", total.Requests), nil
+		}
+	}
+}
+
+// expiries are when the certificates that accounts' and loans' Envoys use now expire, in Unix seconds.
+func (l *lab) expiries(ctx context.Context) ([2]float64, error) {
+	var out [2]float64
+	for i, where := range []string{accounts, "bank/deploy/loans"} {
+		text, err := l.sidecarMetrics(ctx, where)
+		if err != nil {
+			return out, err
+		}
+		for line := range strings.Lines(text) {
+			fields := strings.Fields(line)
+			if len(fields) < 2 || !strings.Contains(fields[0], "expiration_unix_time_seconds") {
+				continue
+			}
+			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+			if err == nil && v > out[i] {
+				out[i] = v
+			}
+		}
+		if out[i] == 0 {
+			return out, fmt.Errorf("%s does not tell when its certificate expires", where)
+		}
+	}
+	return out, nil
+}
+
+// bothSidesIdentified reads the identities that each side has verified in the other's certificate.
+func bothSidesIdentified(ctx context.Context, l *lab) (string, error) {
+	const from, to = `spiffe://cluster.local/ns/bank/sa/accounts`, `spiffe://cluster.local/ns/bank/sa/loans`
+	for _, side := range []struct{ where, reporter string }{{accounts, "source"}, {"bank/deploy/loans", "destination"}} {
+		text, err := l.sidecarMetrics(ctx, side.where)
+		if err != nil {
+			return "", err
+		}
+		if sum(text, "meshd_requests_total", `reporter="`+side.reporter+`"`, `source="`+from+`"`, `destination="`+to+`"`) == 0 {
+			return "", fmt.Errorf("the sidecar of %s has not seen both identities", side.where)
+		}
+	}
+	return from + " -> " + to, nil
+}
+
+func restartChecks() []check {
+	return []check{
+		{"kill -9 of meshd under load: 0 failed requests", killedUnderLoad},
+		{"and nothing is sent again that the proxies hold", nothingResent},
+	}
+}
+
+func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
+	before, err := l.status(ctx)
+	if err != nil {
+		return "", err
+	}
+	type result struct {
+		outcome
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		o, err := l.load(ctx, 6*time.Second)
+		done <- result{o, err}
+	}()
+	killed := time.Now()
+	if err := killMeshd(filepath.Join(l.bin, "meshd")); err != nil {
+		return "", err
+	}
+	_, err = until(ctx, func() (bool, string, error) {
+		s, err := l.status(ctx)
+		if err != nil {
+			return false, err.Error(), nil //nolint:nilerr // meshd is on its way back
+		}
+		back := 0
+		for _, p := range s.Proxies {
+			if p.Connected.After(killed) && p.Synced {
+				back++
+			}
+		}
+		return back == len(before.Proxies), fmt.Sprintf("%d of %d proxies are back", back, len(before.Proxies)), nil
+	})
+	r := <-done
+	switch {
+	case err != nil:
+		return "", err
+	case r.err != nil:
+		return "", r.err
+	case r.Failed > 0:
+		return "", fmt.Errorf("%d of %d requests failed: %v %v", r.Failed, r.Requests, r.Codes, r.Errors)
+	}
+	return fmt.Sprintf("%d requests, 0 failed; %d proxies back", r.Requests, len(before.Proxies)), nil
+}
+
+// killMeshd ends every `meshd serve` that was started from this binary.
+func killMeshd(binary string) error {
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	killed := 0
+	for _, path := range found {
+		cmdline, err := os.ReadFile(path) //nolint:gosec // /proc
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		args := strings.Split(string(cmdline), "\x00")
+		if len(args) < 2 || args[0] != binary || args[1] != "serve" {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return err
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return fmt.Errorf("kill meshd: %w", err)
+		}
+		killed++
+	}
+	if killed == 0 {
+		return errors.New("no running meshd found")
+	}
+	return nil
+}
+
+// nothingResent asks the new meshd what it has sent to proxies that came back with what they hold.
+func nothingResent(ctx context.Context, l *lab) (string, error) {
+	got, err := l.get(ctx, client, "http://meshd.meshd-system:15014/metrics")
+	if err != nil {
+		return "", err
+	}
+	sent, kept := sum(got.body, "meshd_xds_resources_sent_total"), sum(got.body, "meshd_xds_resources_kept_total")
+	if kept == 0 {
+		return "", fmt.Errorf("no proxy came back with what it holds: %s", got)
+	}
+	if sent > kept/20 {
+		return "", fmt.Errorf("%.0f resources sent, %.0f kept", sent, kept)
+	}
+	return fmt.Sprintf("%.0f resources kept, %.0f sent", kept, sent), nil
+}
