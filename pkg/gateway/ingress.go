@@ -36,9 +36,7 @@ const (
 // as seen by the world and in the pod alike. It fails only if the bootstrap does.
 func ForIngress(cfg injector.Config) (*appsv1.Deployment, *corev1.Service, *corev1.ServiceAccount, error) {
 	ns := cmp.Or(cfg.SystemNamespace, injector.DefaultSystemNamespace)
-	agent, proxy, err := injector.Containers(cfg, injector.BootstrapInput{
-		Gateway: true, NodeID: injector.NodeID("gateway"), NodeCluster: ns + "/" + IngressName,
-	})
+	agent, proxy, err := injector.Containers(cfg, injector.BootstrapInput{Gateway: true, ServiceAccount: IngressName})
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("gateway %s: %w", IngressName, err)
 	}

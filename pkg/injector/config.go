@@ -55,6 +55,8 @@ const (
 	defaultConcurrency     = 2
 	defaultLogLevel        = "warning"
 	defaultServerPort      = "15012"
+	// serverAccount is the service account that meshd itself runs as.
+	serverAccount = "meshd"
 )
 
 // Config is what the injector knows besides the pod and its namespace. The
@@ -87,23 +89,20 @@ func (c Config) withDefaults() Config {
 // Bootstrapper renders an Envoy bootstrap as YAML or JSON. It is declared here
 // so that the injector needs no Envoy package; cmd/meshd fills it in. The text
 // becomes an argument of a container, where Kubernetes replaces $(NAME) and
-// turns $$ into $: NodeID relies on the former, and user strings in Probes have
-// every $ doubled already. The bootstrap itself must not add a $( of its own.
+// turns $$ into $. Namespace and Pod rely on the former, and user strings in
+// Probes have every $ doubled already. The bootstrap must not add a $( of its own.
 type Bootstrapper func(BootstrapInput) (string, error)
 
 // BootstrapInput is what distinguishes one workload's bootstrap from another's.
+// Who calls Containers says Gateway, ServiceAccount and Probes; the rest is filled in.
 type BootstrapInput struct {
 	// Gateway: a gateway's proxy, not a sidecar.
 	Gateway bool
-	// NodeID is KIND~$(POD_NAMESPACE)/$(POD_NAME), to be expanded by the kubelet.
-	NodeID string
-	// NodeCluster is NAMESPACE/SERVICEACCOUNT.
-	NodeCluster string
-	TrustDomain string
-	// Server is HOST:PORT of meshd's gRPC.
-	Server string
-	// SystemNamespace is the namespace of meshd's own identity.
-	SystemNamespace string
+	// Namespace and Pod are $(POD_NAMESPACE) and $(POD_NAME).
+	Namespace, Pod string
+	ServiceAccount string
+	// Server is HOST:PORT of meshd's gRPC, and ServerIdentity its SPIFFE ID.
+	Server, ServerIdentity string
 	// Probes of the application, to be answered on PlainPort; in the order of the pod's containers.
 	Probes []Probe
 }

@@ -8,10 +8,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
-)
 
-// NodeID is KIND~NAMESPACE/NAME once Kubernetes has expanded it. Kind is sidecar or gateway.
-func NodeID(kind string) string { return kind + "~$(POD_NAMESPACE)/$(POD_NAME)" }
+	"github.com/meshd-io/meshd/pkg/identity"
+)
 
 // drainSeconds is how long connections of a replaced or removed filter chain
 // may go on (Envoy's default of 600 s would keep old policy alive for long).
@@ -21,13 +20,18 @@ const drainSeconds = "30"
 const tokenSeconds = 3600
 
 // Containers builds the agent and the proxy of a sidecar or a gateway. Their
-// restart policy is for the caller to set. Of the input, what Config knows is filled in.
+// restart policy is for the caller to set.
 func Containers(cfg Config, in BootstrapInput) (agent, proxy corev1.Container, err error) {
 	cfg = cfg.withDefaults()
-	in.TrustDomain, in.Server, in.SystemNamespace = cfg.TrustDomain, cfg.Server, cfg.SystemNamespace
+	id, err := identity.New(cfg.TrustDomain, cfg.SystemNamespace, serverAccount)
+	if err != nil {
+		return agent, proxy, fmt.Errorf("identity of meshd: %w", err)
+	}
+	in.Namespace, in.Pod = "$(POD_NAMESPACE)", "$(POD_NAME)"
+	in.Server, in.ServerIdentity = cfg.Server, id.String()
 	bootstrap, err := cfg.Bootstrap(in)
 	if err != nil {
-		return agent, proxy, fmt.Errorf("render the bootstrap of %s: %w", in.NodeCluster, err)
+		return agent, proxy, fmt.Errorf("render the bootstrap of service account %s: %w", in.ServiceAccount, err)
 	}
 	return agentContainer(cfg), proxyContainer(cfg, bootstrap), nil
 }

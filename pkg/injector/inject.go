@@ -53,9 +53,7 @@ func (s *subject) sidecar(cfg Config) ([]corev1.Container, error) {
 	s.checkIdentity()
 	account := cmp.Or(s.pod.Spec.ServiceAccountName, s.pod.Spec.DeprecatedServiceAccount, "default")
 	agent, proxy, err := Containers(cfg, BootstrapInput{
-		NodeID:      NodeID("sidecar"),
-		NodeCluster: s.namespace + "/" + account,
-		Probes:      s.rewriteProbes(),
+		ServiceAccount: account, Probes: s.rewriteProbes(),
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,110 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	rtnetlink "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// tableName of the one table that this package owns.
+const tableName = "meshd"
+
+// acknowledgements of a few thousand rules must fit in the socket's buffer (bytes).
+const readBuffer = 4 << 20
+
+// Apply captures the traffic of the calling thread's network namespace. It
+// needs CAP_NET_ADMIN there.
+func Apply(cfg Config) error {
+	if err := addDeliverySource6(); err != nil {
+		return explain(err)
+	}
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetReadBuffer(readBuffer) }))
+	if err != nil {
+		return explain(fmt.Errorf("open nftables: %w", err))
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
+	// Added first, so that there is one to delete.
+	conn.AddTable(table)
+	conn.DelTable(table)
+	conn.AddTable(table)
+	for _, c := range chains(cfg) {
+		added := conn.AddChain(&nftables.Chain{Table: table, Name: c.name, Type: c.kind, Hooknum: c.hook, Priority: c.priority})
+		for _, exprs := range c.rules {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: exprs})
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return explain(fmt.Errorf("replace table inet %s: %w", tableName, err))
+	}
+	return nil
+}
+
+// addDeliverySource6 gives lo the address ::6, where there is IPv6.
+func addDeliverySource6() error {
+	const sysctl = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+	off, err := os.ReadFile(sysctl)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("is there IPv6: %w", err)
+	}
+	if strings.TrimSpace(string(off)) != "0" {
+		return nil
+	}
+	h, err := rtnetlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open rtnetlink: %w", err)
+	}
+	defer h.Close()
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	a := DeliverySource6()
+	address := &rtnetlink.Addr{
+		IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())},
+		Flags: unix.IFA_F_NODAD,
+		Scope: unix.RT_SCOPE_HOST,
+	}
+	if err := h.AddrReplace(lo, address); err != nil {
+		return fmt.Errorf("add %s to lo: %w", a, err)
+	}
+	return nil
+}
+
+// explain says in one line what the kernel's answer means for whoever runs this.
+func explain(err error) error {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return &Error{Reason: "capture needs CAP_NET_ADMIN in the pod's network namespace", Detail: text, Err: err}
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
+		return &Error{Reason: "the kernel lacks a part of nftables; load " + modules, Detail: text, Err: err}
+	}
+	return &Error{Reason: "capture failed", Detail: text, Err: err}
+}
+
+// modules are what the rules need, where they are not built in.
+const modules = "nf_tables, nf_conntrack, nft_chain_nat, nft_redir, nft_ct, nft_fib_inet and nft_reject_inet"
+
+// Error is why traffic could not be captured, in one line.
+type Error struct {
+	Reason string
+	// Detail is what was tried, and the kernel's answer.
+	Detail string
+	Err    error
+}
+
+func (e *Error) Error() string { return e.Reason + " (" + e.Detail + ")" }
+
+// Unwrap gives the kernel's error.
+func (e *Error) Unwrap() error { return e.Err }
