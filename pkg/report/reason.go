@@ -8,6 +8,8 @@ type Reason string
 const (
 	// Parse: the file is not YAML, or the document has no kind or name.
 	Parse Reason = "Parse"
+	// Unreadable: the file or folder cannot be read, or is too large; what came from it before stays in force.
+	Unreadable Reason = "Unreadable"
 	// UnknownKind: no kind of this group and version is known.
 	UnknownKind Reason = "UnknownKind"
 	// UnknownField: the object has a field that its kind does not have.
