@@ -1,0 +1,55 @@
+package scope
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/meshd-io/meshd/pkg/model"
+)
+
+// With is the demand with further addresses. d itself stays as it is.
+func (d Demand) With(addresses ...netip.AddrPort) Demand {
+	all := slices.Clone(d.addresses)
+	for _, a := range addresses {
+		all = append(all, plain(a))
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return Demand{addresses: slices.Compact(all)}
+}
+
+// Len is the number of addresses.
+func (d Demand) Len() int { return len(d.addresses) }
+
+// Has reports whether an address is demanded.
+func (d Demand) Has(a netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(d.addresses, plain(a), netip.AddrPort.Compare)
+	return found
+}
+
+// Addresses are the demanded ones, sorted.
+func (d Demand) Addresses() []netip.AddrPort { return slices.Clone(d.addresses) }
+
+// All is every address that Services lead to: their ClusterIPs, and the
+// endpoints of those without one.
+func All(mesh *model.Mesh) Demand {
+	var all []netip.AddrPort
+	for _, s := range mesh.Services {
+		for _, p := range s.Ports {
+			for _, a := range s.Addresses {
+				all = append(all, netip.AddrPortFrom(a, p.Port))
+			}
+			if !s.Headless {
+				continue
+			}
+			for _, e := range p.Backend.Endpoints {
+				all = append(all, e.Address)
+			}
+		}
+	}
+	return Demand{}.With(all...)
+}
+
+// plain is the address as Envoy prints it: IPv4 never in IPv6's clothes, no zone.
+func plain(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
