@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/status"
+)
+
+const (
+	firstBackoff = 250 * time.Millisecond
+	maxBackoff   = 10 * time.Second
+	// trustPoll is how often the trust file is read: kubelet updates it within a minute anyway.
+	trustPoll = 5 * time.Second
+	// logAgain repeats an unchanged complaint.
+	logAgain = time.Minute
+)
+
+// renewIn is half of the certificate's life, earlier or later by up to a tenth
+// of it, so that replicas that started together do not renew together.
+// random is in [0, 1).
+func renewIn(life time.Duration, random float64) time.Duration {
+	return time.Duration(float64(life) * (0.45 + 0.1*random))
+}
+
+// retryIn is the pause after the n-th failure in a row (from 1): doubling, with full jitter
+// over its upper half. left is what remains of the certificate in use (0 is
+// none): the nearer the end, the more often meshd is asked.
+func retryIn(n int, left time.Duration, random float64) time.Duration {
+	d := maxBackoff
+	if n < 7 {
+		d = min(firstBackoff<<(n-1), maxBackoff)
+	}
+	if left > 0 {
+		d = max(min(d, left/8), firstBackoff)
+	}
+	return time.Duration(float64(d) * (0.5 + 0.5*random))
+}
+
+// renew keeps a certificate until ctx ends.
+func (a *Agent) renew(ctx context.Context) {
+	failures := 0
+	for {
+		wait := time.Duration(0)
+		svid, err := a.meshd.sign(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failures++
+			wait = retryIn(failures, a.left(), a.cfg.Rand())
+			a.complain(err)
+		default:
+			failures, a.complaint = 0, ""
+			a.board.setSVID(svid)
+			wait = renewIn(svid.NotAfter().Sub(svid.Since), a.cfg.Rand())
+			a.cfg.Log.Info("certificate received", "id", svid.ID.String(),
+				"notAfter", svid.NotAfter().UTC(), "renewIn", wait.Round(time.Second))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.cfg.Clock.After(wait):
+		}
+	}
+}
+
+// left is the remaining life of the certificate in use; 0 if there is none.
+func (a *Agent) left() time.Duration {
+	s, _ := a.board.get()
+	if s.SVID == nil {
+		return 0
+	}
+	return max(s.SVID.NotAfter().Sub(a.cfg.Clock.Now()), 1)
+}
+
+// complain says once what is waited for, and again when it changes or a minute has passed.
+func (a *Agent) complain(err error) {
+	why := err.Error()
+	if st, ok := status.FromError(err); ok {
+		why = st.Code().String() + ": " + st.Message()
+	}
+	now := a.cfg.Clock.Now()
+	if why == a.complaint && now.Sub(a.complainedAt) < logAgain {
+		return
+	}
+	a.complaint, a.complainedAt = why, now
+	s, _ := a.board.get()
+	switch {
+	case s.SVID == nil:
+		a.cfg.Log.Warn("no certificate yet; trying on", "waitingFor", why)
+	case now.After(s.SVID.NotAfter()):
+		a.cfg.Log.Error("certificate has expired and is not renewed; trying on", "notAfter", s.SVID.NotAfter().UTC(), "waitingFor", why)
+	default:
+		a.cfg.Log.Warn("certificate is not renewed; the last one is served on", "expires", s.SVID.NotAfter().UTC(),
+			"in", s.SVID.NotAfter().Sub(now).Round(time.Second), "waitingFor", why)
+	}
+}
+
+// watchAnchor serves the trust file's last good content.
+func (a *Agent) watchAnchor(ctx context.Context) {
+	last := ""
+	for {
+		_, raw, err := readAnchor(a.cfg.TrustFile)
+		switch {
+		case err == nil:
+			a.board.setAnchor(raw)
+			last = ""
+		case err.Error() != last:
+			last = err.Error()
+			a.cfg.Log.Warn("trust anchor is not read", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.cfg.Clock.After(trustPoll):
+		}
+	}
+}
