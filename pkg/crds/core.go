@@ -56,7 +56,7 @@ func core[T Resource](scheme *runtime.Scheme, clusterScoped bool, name apivalida
 		}
 		strict, err := sigsjson.UnmarshalStrict(raw, obj)
 		if err != nil || len(strict) > 0 {
-			f.addDecoding(strict, err)
+			f.addDecoding(raw, strict, err)
 			return nil
 		}
 		typed, ok := obj.(T)

@@ -70,7 +70,9 @@ func validateServicePorts(ports []corev1.ServicePort, path *field.Path) field.Er
 		at := path.Index(i)
 		errs = append(errs, validatePortNumber(p.Port, at.Child("port"))...)
 		errs = append(errs, validateProtocol(p.Protocol, at.Child("protocol"))...)
-		errs = append(errs, validatePortReference(p.TargetPort, at.Child("targetPort"))...)
+		if p.TargetPort != intstr.FromInt32(p.Port) {
+			errs = append(errs, validatePortReference(p.TargetPort, at.Child("targetPort"))...)
+		}
 		switch {
 		case p.Name == "" && len(ports) > 1:
 			errs = append(errs, field.Required(at.Child("name"), "ports need names where there are several"))

@@ -16,8 +16,8 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -134,7 +134,7 @@ func (r *customRules) decode(f *finder, scheme *runtime.Scheme, gvk schema.Group
 		err = json.Unmarshal(data, typed)
 	}
 	if err != nil {
-		f.addDecoding(nil, err)
+		f.addDecoding(data, nil, err)
 		return nil
 	}
 	res, _ := typed.(Resource)

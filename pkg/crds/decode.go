@@ -2,10 +2,12 @@ package crds
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -68,8 +70,31 @@ type declaration struct {
 	line     int
 	object   Resource
 	findings []report.Finding
-	// ignored: a kind that meshd has no use for, or an empty document.
+	// ignored: a kind that meshd has no use for.
 	ignored bool
+	// whole and content are sums of the object: all of it, and all but metadata and status.
+	whole, content sum
+}
+
+type sum [sha256.Size]byte
+
+// sums of the object's JSON.
+func sums(object Resource) (whole, content sum) {
+	data, err := json.Marshal(object)
+	if err != nil {
+		panic(err) // it was made from JSON
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		panic(err) // as above
+	}
+	delete(fields, "metadata")
+	delete(fields, "status")
+	rest, err := json.Marshal(fields)
+	if err != nil {
+		panic(err) // as above
+	}
+	return sha256.Sum256(data), sha256.Sum256(rest)
 }
 
 // named reports whether the document says which object it declares.
@@ -91,13 +116,6 @@ func decodeFile(file string, data []byte) []declaration {
 	return out
 }
 
-// unreadable declares nothing that has a name.
-func unreadable(file, message string) declaration {
-	return declaration{line: 1, findings: []report.Finding{{
-		Condition: report.Accepted, Reason: report.Parse, File: file, Line: 1, Message: message,
-	}}}
-}
-
 // head is what every object begins with.
 type head struct {
 	APIVersion string `json:"apiVersion"`
@@ -111,7 +129,7 @@ type head struct {
 func decodeDocument(doc document) []declaration {
 	raw, syntax := doc.json()
 	if syntax != nil {
-		d := declaration{line: doc.line, ref: guessRef(doc.text)}
+		d := declaration{line: doc.line, ref: shared().qualify(guessRef(doc.text))}
 		d.findings = []report.Finding{{
 			Object: d.ref, Condition: report.Accepted, Reason: report.Parse,
 			File: doc.file, Line: syntax.line, Message: "not YAML: " + syntax.message,
@@ -194,8 +212,8 @@ func (f *finder) addErrors(errs field.ErrorList) {
 	}
 }
 
-// addDecoding tells of what strict decoding into a typed object has found.
-func (f *finder) addDecoding(strict []error, err error) {
+// addDecoding tells of what strict decoding of raw into a typed object has found.
+func (f *finder) addDecoding(raw []byte, strict []error, err error) {
 	for _, s := range strict {
 		path := ""
 		var fe sigsjson.FieldError
@@ -207,10 +225,31 @@ func (f *finder) addDecoding(strict []error, err error) {
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrong):
-		f.add(report.Invalid, wrong.Field, fmt.Sprintf("a %s stands where %s belongs", wrong.Value, wrong.Type))
+		path := pathAt(raw, wrong.Offset)
+		if !strings.HasPrefix(withoutIndices(path), wrong.Field) { // the offset is one within the field
+			path = wrong.Field
+		}
+		f.add(report.Invalid, path, fmt.Sprintf("must be %s, not %s", typeName(wrong.Type), wrong.Value))
 	case err != nil:
 		f.add(report.Invalid, "", err.Error())
 	}
+}
+
+// typeName says in a user's words what a field holds.
+func typeName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map, reflect.Pointer:
+		return "an object"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	}
+	return "a " + t.Kind().String()
 }
 
 func (dec *decoder) decodeObject(doc document, raw []byte) declaration {
@@ -222,7 +261,7 @@ func (dec *decoder) decodeObject(doc document, raw []byte) declaration {
 		d.findings = f.out
 		return d
 	}
-	d.ref = report.Object{Kind: h.Kind, Namespace: h.Metadata.Namespace, Name: h.Metadata.Name}
+	d.ref = dec.qualify(report.Object{Kind: h.Kind, Namespace: h.Metadata.Namespace, Name: h.Metadata.Name})
 	gv, err := schema.ParseGroupVersion(h.APIVersion)
 	gvk := gv.WithKind(h.Kind)
 	k, read := dec.kinds[gvk]
@@ -232,7 +271,7 @@ func (dec *decoder) decodeObject(doc document, raw []byte) declaration {
 		f.add(report.Parse, "", "the document has no kind")
 	case h.APIVersion == "" || err != nil:
 		f.add(report.Parse, "apiVersion", fmt.Sprintf("%s needs an apiVersion, GROUP/VERSION", h.Kind))
-	case !read && dec.scheme.Recognizes(gvk):
+	case !read && dec.scheme.Recognizes(gvk) && len(dec.versionsOf(h.Kind)) == 0:
 		d.ignored, d.object = true, dec.decodeLoosely(gvk, raw)
 	case gvk.Group == "apiextensions.k8s.io":
 		d.ignored = true
@@ -245,14 +284,11 @@ func (dec *decoder) decodeObject(doc document, raw []byte) declaration {
 	case k.clusterScoped && h.Metadata.Namespace != "":
 		f.add(report.Invalid, "metadata.namespace", h.Kind+" is cluster-scoped: leave the namespace out")
 	default:
-		if !k.clusterScoped && d.ref.Namespace == "" {
-			d.ref.Namespace = metav1.NamespaceDefault
-		}
-		f.ref = d.ref
 		if obj := k.decode(f, gvk, raw); obj != nil && len(f.out) == 0 {
 			obj.SetNamespace(d.ref.Namespace)
 			obj.GetObjectKind().SetGroupVersionKind(gvk)
 			d.object = obj
+			d.whole, d.content = sums(obj)
 		}
 	}
 	d.findings = f.out
@@ -269,17 +305,32 @@ func (dec *decoder) decodeLoosely(gvk schema.GroupVersionKind, raw []byte) Resou
 	return res
 }
 
-// unknownKind says what a user may have meant.
-func (dec *decoder) unknownKind(gvk schema.GroupVersionKind) string {
+// versionsOf are the API versions in which a kind is read, sorted.
+func (dec *decoder) versionsOf(kind string) []string {
 	var versions []string
-	for known := range dec.kinds {
-		if known.Kind == gvk.Kind {
-			versions = append(versions, known.GroupVersion().String())
+	for gvk := range dec.kinds {
+		if gvk.Kind == kind {
+			versions = append(versions, gvk.GroupVersion().String())
 		}
 	}
 	slices.Sort(versions)
+	return versions
+}
+
+// qualify fills in the namespace where a namespaced object of a kind that is read names none.
+func (dec *decoder) qualify(ref report.Object) report.Object {
+	for gvk, k := range dec.kinds {
+		if gvk.Kind == ref.Kind && !k.clusterScoped && ref.Namespace == "" {
+			ref.Namespace = metav1.NamespaceDefault
+		}
+	}
+	return ref
+}
+
+// unknownKind says what a user may have meant.
+func (dec *decoder) unknownKind(gvk schema.GroupVersionKind) string {
 	message := fmt.Sprintf("no kind %s of %s is known", gvk.Kind, gvk.GroupVersion())
-	if len(versions) > 0 {
+	if versions := dec.versionsOf(gvk.Kind); len(versions) > 0 {
 		message += ": it is of " + strings.Join(versions, " and ")
 	}
 	return message

@@ -1,6 +1,10 @@
 package crds
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -69,4 +73,64 @@ func step(n *yamlv3.Node, path string) (child *yamlv3.Node, line int, rest strin
 func isPathPrefix(path, key string) bool {
 	rest, ok := strings.CutPrefix(path, key)
 	return ok && key != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+func withoutIndices(path string) string {
+	return regexp.MustCompile(`\[\d+\]`).ReplaceAllString(path, "")
+}
+
+// pathAt is the path of the value in which a byte offset of a JSON text lies.
+func pathAt(raw []byte, offset int64) string {
+	type level struct {
+		array bool
+		index int
+		key   string
+		isKey bool // a key comes next
+	}
+	var levels []level
+	path := func() string {
+		var b strings.Builder
+		for _, l := range levels {
+			switch {
+			case l.array:
+				fmt.Fprintf(&b, "[%d]", l.index)
+			case l.key != "" && b.Len() > 0:
+				b.WriteString("." + l.key)
+			default:
+				b.WriteString(l.key)
+			}
+		}
+		return b.String()
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	for {
+		token, err := dec.Token()
+		if err != nil {
+			return path()
+		}
+		top := len(levels) - 1
+		if text, ok := token.(string); ok && top >= 0 && levels[top].isKey {
+			levels[top].key, levels[top].isKey = text, false
+			continue
+		}
+		if token == json.Delim('}') || token == json.Delim(']') {
+			levels = levels[:top]
+			top--
+		}
+		if dec.InputOffset() >= offset {
+			return path()
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{isKey: true})
+		case json.Delim('['):
+			levels = append(levels, level{array: true})
+		default:
+			if top >= 0 && levels[top].array {
+				levels[top].index++
+			} else if top >= 0 {
+				levels[top].isKey = true
+			}
+		}
+	}
 }
