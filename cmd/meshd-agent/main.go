@@ -1,5 +1,6 @@
 // Command meshd-agent is the small process beside each workload. `run` keeps the
-// workload's certificate and serves it on a Unix socket.
+// workload's certificate and serves it on a Unix socket; `capture` redirects the
+// pod's traffic before anything else runs in it.
 package main
 
 import (
@@ -19,6 +20,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{name: "run", help: "keep the workload's certificate and serve it", run: run},
+		{name: "capture", help: "redirect the traffic of this network namespace to the proxy, and exit", run: captureTraffic},
 	}
 }
 

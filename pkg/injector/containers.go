@@ -33,17 +33,17 @@ func Containers(cfg Config, in BootstrapInput) (agent, proxy corev1.Container, e
 	if err != nil {
 		return agent, proxy, fmt.Errorf("render the bootstrap of service account %s: %w", in.ServiceAccount, err)
 	}
-	return agentContainer(cfg), proxyContainer(cfg, bootstrap), nil
+	return agentContainer(cfg.AgentImage, in.Server, in.ServerIdentity), proxyContainer(cfg, bootstrap), nil
 }
 
-func agentContainer(cfg Config) corev1.Container {
+func agentContainer(image, server, serverID string) corev1.Container {
 	return corev1.Container{
 		Name:    AgentContainer,
-		Image:   cfg.AgentImage,
+		Image:   image,
 		Command: []string{"meshd-agent"},
 		Args: []string{
-			"run", "--server=" + cfg.Server, "--trust-domain=" + cfg.TrustDomain,
-			"--trust=" + TrustDir + "/" + TrustKey, "--token=" + TokenDir + "/token", "--dir=" + RunDir,
+			"run", "--meshd=" + server, "--meshd-id=" + serverID,
+			"--trust=" + TrustDir + "/" + TrustKey, "--token=" + TokenDir + "/token", "--socket=" + RunDir + "/agent.sock",
 		},
 		Env:             podEnv(),
 		Resources:       resources("5m", "16Mi"),
