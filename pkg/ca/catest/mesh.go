@@ -1,0 +1,114 @@
+package catest
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/meshd-io/meshd/internal/clock"
+	"github.com/meshd-io/meshd/pkg/authn"
+	"github.com/meshd-io/meshd/pkg/ca"
+	"github.com/meshd-io/meshd/pkg/ca/attest"
+	"github.com/meshd-io/meshd/pkg/ca/cav1"
+	"github.com/meshd-io/meshd/pkg/ca/service"
+	"github.com/meshd-io/meshd/pkg/ca/store"
+	"github.com/meshd-io/meshd/pkg/identity"
+)
+
+// TrustDomain of everything here.
+const TrustDomain = "cluster.local"
+
+// MeshdID is meshd's own identity.
+func MeshdID(t testing.TB) identity.ID {
+	t.Helper()
+	id, err := identity.New(TrustDomain, "meshd-system", "meshd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// CA is an authority with its token issuer and attestation.
+type CA struct {
+	Authority *ca.Authority
+	Tokens    *Tokens
+	Verifier  *attest.Verifier
+	clock     clock.Clock
+}
+
+// New makes a CA in a folder of the test. clk may be nil.
+func New(t testing.TB, lifetimes ca.Lifetimes, clk clock.Clock) *CA {
+	t.Helper()
+	a, err := ca.New(ca.Config{
+		TrustDomain: TrustDomain, Store: store.File{Dir: filepath.Join(t.TempDir(), "ca")},
+		Lifetimes: lifetimes, Clock: clk, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := NewTokens(t)
+	v, err := attest.New(attest.Config{
+		TrustDomain: TrustDomain, Issuer: Issuer, Keys: attest.Static{Set: tokens.JWKS()}, Clock: clk,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &CA{Authority: a, Tokens: tokens, Verifier: v, clock: clk}
+}
+
+// Server gives the gRPC server with the CA's service behind authentication, not
+// yet serving; rules may be added to those of the CA.
+func (c *CA) Server(t testing.TB, rules authn.Rules, log *slog.Logger) *grpc.Server {
+	t.Helper()
+	all := authn.Rules{cav1.CertificateService_Sign_FullMethodName: authn.Token}
+	for m, r := range rules {
+		all[m] = r
+	}
+	auth, err := authn.New(authn.Config{TrustDomain: TrustDomain, Rules: all, Attestor: c.Verifier, Clock: c.clock, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := c.Authority.ServerTLS(MeshdID(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(cfg)),
+		grpc.ChainUnaryInterceptor(auth.Unary()), grpc.ChainStreamInterceptor(auth.Stream()))
+	cav1.RegisterCertificateServiceServer(srv, service.New(service.Config{Signer: c.Authority, Log: log}))
+	return srv
+}
+
+// Serve starts srv on address ("127.0.0.1:0" is any port) and stops it with the test.
+func Serve(t testing.TB, srv *grpc.Server, address string) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(lis)
+	}()
+	t.Cleanup(func() {
+		srv.Stop()
+		<-done
+	})
+	return lis.Addr().String()
+}
+
+// WriteFile writes a file as kubelet does: whole or not at all.
+func WriteFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
