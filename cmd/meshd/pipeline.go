@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshd-io/meshd/pkg/compile"
+	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/telemetry"
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
+)
+
+// promotionPace bounds how often a listener changes because destinations were promoted (EXPERIMENTS.md E5).
+const promotionPace = time.Second
+
+// pipeline drives snapshots through the pure stages into the cache:
+//
+//	snapshot --> compile --> mesh --> scope (per key, with its demand) --> translate --> cache
+//
+// Everything that arrives while it works is merged: it takes the newest
+// snapshot and the set of keys that have changed, whatever came in between.
+type pipeline struct {
+	config  compile.Config
+	cache   *cache.Cache
+	book    *acks.Book
+	rekey   func()
+	metrics *telemetry.Metrics
+	log     *slog.Logger
+
+	mesh atomic.Pointer[model.Mesh]
+	wake chan struct{}
+
+	mu       sync.Mutex
+	next     *input // not compiled yet; nil when there is none
+	current  input
+	findings []report.Finding // of the source and of compile
+	memory   compile.Memory
+	demand   map[scope.Key]scope.Demand
+	active   map[scope.Key]*activeKey
+	working  bool
+	changed  chan struct{} // closed and replaced when anything of the above has moved
+}
+
+// input is what a source gives.
+type input struct {
+	snapshot *crds.Snapshot
+	findings []report.Finding
+}
+
+// activeKey is a key that proxies have.
+type activeKey struct {
+	dirty    bool
+	findings []report.Finding // of translate and of the gate
+}
+
+func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
+	return &pipeline{
+		config: config, cache: c, book: book, metrics: metrics, log: log,
+		rekey: func() {}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		demand: map[scope.Key]scope.Demand{}, active: map[scope.Key]*activeKey{},
+	}
+}
+
+// Offer makes a snapshot the newest. It does not block.
+func (p *pipeline) Offer(snapshot *crds.Snapshot, findings []report.Finding) {
+	p.mu.Lock()
+	p.next = &input{snapshot, findings}
+	p.mu.Unlock()
+	p.poke()
+}
+
+// KeyFor gives a proxy its key, and sees to it that something is published for it.
+func (p *pipeline) KeyFor(node scope.Node) (scope.Key, error) {
+	mesh := p.mesh.Load()
+	if mesh == nil {
+		return scope.Key{}, scope.ErrUnknownPod
+	}
+	key, err := scope.KeyFor(mesh, node)
+	if err != nil {
+		return scope.Key{}, err
+	}
+	p.mu.Lock()
+	_, known := p.active[key]
+	if !known {
+		p.active[key] = &activeKey{dirty: true}
+	}
+	p.mu.Unlock()
+	if !known {
+		p.poke()
+	}
+	return key, nil
+}
+
+// Demand adds destinations that a proxy of this key has asked for.
+func (p *pipeline) Demand(key scope.Key, addresses []netip.AddrPort, _ string) {
+	p.mu.Lock()
+	before := p.demand[key]
+	after := before.With(addresses...)
+	if after.Len() != before.Len() {
+		p.demand[key] = after
+		if a := p.active[key]; a != nil {
+			a.dirty = true
+		}
+	}
+	p.mu.Unlock()
+	p.poke()
+}
+
+func (p *pipeline) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends.
+func (p *pipeline) Run(ctx context.Context) {
+	promote := time.NewTicker(promotionPace)
+	defer promote.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.book.Changed():
+			p.announce()
+		case <-promote.C:
+			if p.promote() {
+				p.turn()
+			}
+		case <-p.wake:
+			p.turn()
+		}
+	}
+}
+
+// promote moves what has been asked for since the last time into the listener. It reports whether any was.
+func (p *pipeline) promote() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	any := false
+	for key, d := range p.demand {
+		next, moved := d.Promote()
+		if !moved {
+			continue
+		}
+		p.demand[key] = next
+		if a := p.active[key]; a != nil {
+			a.dirty, any = true, true
+		}
+	}
+	return any
+}
+
+// turn compiles what is new and publishes what has changed.
+func (p *pipeline) turn() {
+	p.mu.Lock()
+	p.working = true
+	next := p.next
+	p.next = nil
+	p.mu.Unlock()
+	if next != nil {
+		p.compile(*next)
+	}
+	for _, key := range p.takeDirty() {
+		p.publish(key)
+	}
+	p.mu.Lock()
+	p.working = p.next != nil
+	p.mu.Unlock()
+	p.announce()
+}
+
+func (p *pipeline) compile(in input) {
+	began := time.Now()
+	config := p.config
+	config.Accepted = p.memory
+	if p.live() == 0 {
+		config.TrustDomain = ""
+	}
+	mesh, findings := compile.Compile(in.snapshot, config)
+	p.metrics.Compiled(time.Since(began), len(findings))
+	memory := compile.Remember(p.memory, in.snapshot, findings)
+	p.mesh.Store(mesh)
+
+	p.mu.Lock()
+	p.current, p.memory = in, memory
+	p.findings = report.Sort(append(slices.Clone(in.findings), findings...))
+	for _, a := range p.active {
+		a.dirty = true
+	}
+	if mesh.Settings.ScopeAll {
+		for key := range p.active {
+			p.demand[key] = scope.All(mesh)
+		}
+	}
+	p.mu.Unlock()
+	p.rekey()
+}
+
+// live is how many proxies are connected.
+func (p *pipeline) live() int { return len(p.book.Ledger().Proxies()) }
+
+func (p *pipeline) takeDirty() []scope.Key {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var keys []scope.Key
+	for key, a := range p.active {
+		if a.dirty {
+			a.dirty = false
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (p *pipeline) publish(key scope.Key) {
+	mesh := p.mesh.Load()
+	if mesh == nil {
+		return
+	}
+	p.mu.Lock()
+	demand := p.demand[key]
+	p.mu.Unlock()
+	resources, findings := envoy.Translate(scope.Of(mesh, key, demand))
+	findings = append(findings, p.cache.Publish(key, resources)...)
+	p.mu.Lock()
+	if a := p.active[key]; a != nil {
+		a.findings = findings
+	}
+	p.mu.Unlock()
+}
+
+// announce wakes those who wait in Settled.
+func (p *pipeline) announce() {
+	p.mu.Lock()
+	close(p.changed)
+	p.changed = make(chan struct{})
+	p.mu.Unlock()
+}
+
+// idle reports whether everything that was offered is compiled and published.
+func (p *pipeline) idle() (bool, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	dirty := false
+	for _, a := range p.active {
+		dirty = dirty || a.dirty
+	}
+	return p.next == nil && !p.working && !dirty && p.current.snapshot != nil, p.changed
+}
+
+// Settled returns when everything is published and every live proxy has acknowledged it.
+func (p *pipeline) Settled(ctx context.Context) error {
+	for {
+		idle, changed := p.idle()
+		if idle && p.synced() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (p *pipeline) synced() bool {
+	for _, proxy := range p.book.Ledger().Proxies() {
+		if !proxy.Synced {
+			return false
+		}
+	}
+	return true
+}
+
+// allFindings are those of every stage, sorted, each once.
+func (p *pipeline) allFindings() ([]report.Finding, *crds.Snapshot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := slices.Clone(p.findings)
+	for _, a := range p.active {
+		out = append(out, a.findings...)
+	}
+	return report.Sort(out), p.current.snapshot
+}
+
+// PodKnown implements attest.Pods: a token of a pod that has been deleted is worth nothing.
+func (p *pipeline) PodKnown(namespace, name, uid string) (known, ok bool) {
+	mesh := p.mesh.Load()
+	if mesh == nil {
+		return false, false
+	}
+	pod := mesh.Pods[model.Name{Namespace: namespace, Name: name}]
+	if pod == nil || pod.UID == "" {
+		return false, false // not seen yet, or from a source without UIDs
+	}
+	return pod.UID == uid, true
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/meshd-io/meshd/pkg/telemetry"
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+)
+
+// recorder takes the server's events into the ledger, the metrics and the log.
+type recorder struct {
+	book    *acks.Book
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+}
+
+// Record implements server.Recorder.
+func (r recorder) Record(e acks.Event) {
+	r.book.Record(e)
+	switch e.Kind {
+	case acks.Connected:
+		r.log.Info("proxy connected", "proxy", e.Proxy.Name, "identity", e.Proxy.Identity, "certificateExpires", e.Proxy.CertificateExpires)
+		r.metrics.Proxies(len(r.book.Ledger().Proxies()))
+	case acks.Disconnected:
+		r.log.Info("proxy disconnected", "proxy", e.Proxy.Name)
+		r.metrics.Proxies(len(r.book.Ledger().Proxies()))
+	case acks.Rejected:
+		r.metrics.Rejected()
+		r.log.Error("proxy refused a resource", "proxy", e.Proxy.Name, "type", string(e.Resource.Type), "resource", e.Resource.Name,
+			"origins", e.Resource.Origins, "message", e.Resource.Message)
+	case acks.Refused:
+		r.metrics.Refused("Stream")
+		r.log.Warn("stream refused", "proxy", e.Proxy.Name, "identity", e.Proxy.Identity, "reason", e.Message)
+	}
+}

@@ -1,0 +1,2 @@
+// Package telemetry has every metric of meshd, and its logger.
+package telemetry

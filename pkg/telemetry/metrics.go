@@ -1,0 +1,104 @@
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are meshd's own. The nil value records nothing.
+type Metrics struct {
+	registry *prometheus.Registry
+	compile  prometheus.Histogram
+	findings prometheus.Gauge
+	proxies  prometheus.Gauge
+	sent     *prometheus.CounterVec
+	kept     prometheus.Counter
+	rejected prometheus.Counter
+	refused  *prometheus.CounterVec
+	signed   prometheus.Counter
+}
+
+// New registers every metric.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		compile: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meshd_compile_seconds",
+			Help: "Time to compile a snapshot.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
+		findings: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meshd_findings",
+			Help: "What users should know about their objects, counted."}),
+		proxies: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meshd_proxies",
+			Help: "Connected proxies."}),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_xds_resources_sent_total",
+			Help: "Resources sent to proxies."}, []string{"type"}),
+		kept: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_resources_kept_total",
+			Help: "Resources that proxies brought along when they connected again, and that were not sent."}),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_rejected_total",
+			Help: "Resources that proxies have refused (NACK)."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_refused_total",
+			Help: "Calls that were refused, by reason."}, []string{"reason"}),
+		signed: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_ca_signed_total",
+			Help: "Certificates issued."}),
+	}
+	m.registry.MustRegister(m.compile, m.findings, m.proxies, m.sent, m.kept, m.rejected, m.refused, m.signed,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves them in the Prometheus text format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Compiled records one compilation.
+func (m *Metrics) Compiled(took time.Duration, findings int) {
+	if m != nil {
+		m.compile.Observe(took.Seconds())
+		m.findings.Set(float64(findings))
+	}
+}
+
+// Proxies sets how many are connected.
+func (m *Metrics) Proxies(n int) {
+	if m != nil {
+		m.proxies.Set(float64(n))
+	}
+}
+
+// Sent records resources of a type that were sent.
+func (m *Metrics) Sent(typ string, n int) {
+	if m != nil {
+		m.sent.WithLabelValues(typ).Add(float64(n))
+	}
+}
+
+// Kept records resources that a proxy held already.
+func (m *Metrics) Kept(n int) {
+	if m != nil {
+		m.kept.Add(float64(n))
+	}
+}
+
+// Rejected records a resource that a proxy has refused.
+func (m *Metrics) Rejected() {
+	if m != nil {
+		m.rejected.Inc()
+	}
+}
+
+// Refused records a refused call.
+func (m *Metrics) Refused(reason string) {
+	if m != nil {
+		m.refused.WithLabelValues(reason).Inc()
+	}
+}
+
+// Signed records an issued certificate.
+func (m *Metrics) Signed() {
+	if m != nil {
+		m.signed.Inc()
+	}
+}
