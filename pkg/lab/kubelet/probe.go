@@ -277,7 +277,7 @@ func (c *container) httpGet(ctx context.Context, a *corev1.HTTPGetAction) error 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()                                                         //nolint:errcheck // it was read
+	defer resp.Body.Close()                                                           //nolint:errcheck // it was read
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 10<<10)); err != nil { // as much as kubelet reads
 		return err
 	}
