@@ -198,11 +198,6 @@ func (p *pipeline) compile(in input) {
 	for _, a := range p.active {
 		a.dirty = true
 	}
-	if mesh.Settings.ScopeAll {
-		for key := range p.active {
-			p.demand[key] = scope.All(mesh)
-		}
-	}
 	p.mu.Unlock()
 	p.rekey()
 }
@@ -301,8 +296,11 @@ func (p *pipeline) PodKnown(namespace, name, uid string) (known, ok bool) {
 		return false, false
 	}
 	pod := mesh.Pods[model.Name{Namespace: namespace, Name: name}]
-	if pod == nil || pod.UID == "" {
-		return false, false // not seen yet, or from a source without UIDs
+	if pod == nil {
+		return false, len(mesh.Pods) > 0 // a pod not seen yet asks again soon
+	}
+	if pod.UID == "" {
+		return false, false // from a source without UIDs
 	}
 	return pod.UID == uid, true
 }

@@ -14,7 +14,19 @@ func (d Demand) With(addresses ...netip.AddrPort) Demand {
 		all = append(all, plain(a))
 	}
 	slices.SortFunc(all, netip.AddrPort.Compare)
-	return Demand{addresses: slices.Compact(all)}
+	return Demand{addresses: slices.Compact(all), promoted: d.promoted}
+}
+
+// Promote is the demand with everything in it promoted; moved is false where
+// it was so before. It is a step of its own because a promotion changes the
+// listener, which is worth doing for many addresses at a time.
+func (d Demand) Promote() (next Demand, moved bool) {
+	return Demand{addresses: d.addresses, promoted: d.addresses}, len(d.promoted) < len(d.addresses)
+}
+
+func (d Demand) hasPromoted(a netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(d.promoted, a, netip.AddrPort.Compare)
+	return found
 }
 
 // Len is the number of addresses.

@@ -21,10 +21,11 @@ func Of(mesh *model.Mesh, key Key, demand Demand) *View {
 	}
 	view.Inbound, view.Rest = inbound(mesh, key)
 	if mesh.Settings.ScopeAll {
-		demand = demand.With(All(mesh).addresses...)
+		demand, _ = demand.With(All(mesh).addresses...).Promote()
 	}
 	for _, address := range demand.addresses {
 		d, backend := resolve(mesh, address)
+		d.Promoted = d.Kind == HTTPDestination && demand.hasPromoted(address)
 		view.Destinations = append(view.Destinations, d)
 		if backend != nil {
 			backends.found[backend.Ref] = *backend

@@ -22,6 +22,7 @@ type Node struct {
 // It is immutable: With gives a new one.
 type Demand struct {
 	addresses []netip.AddrPort // sorted, distinct
+	promoted  []netip.AddrPort // those of addresses that Promote has moved, sorted
 }
 
 // DestinationKind says how connections to a destination are carried.
@@ -45,6 +46,9 @@ const (
 type Destination struct {
 	Address netip.AddrPort
 	Kind    DestinationKind
+	// Promoted: the listener sends connections straight to the HTTP chain
+	// (HTTPDestination only). Until then they go by the gate.
+	Promoted bool
 	// Backend that TCP is sent to (TCP and Detect), and that Routes name.
 	Backend model.BackendRef
 	Routes  []model.Route
