@@ -33,7 +33,7 @@ func (s *subject) rewriteProbes() []Probe {
 			if p.probe == nil {
 				continue
 			}
-			original, query, err := read(c, &p.probe.ProbeHandler)
+			original, query, err := readProbe(c, &p.probe.ProbeHandler)
 			if err != nil {
 				s.find(report.PortNotFound, at+"."+p.field, err.Error())
 				continue
@@ -50,9 +50,9 @@ func (s *subject) rewriteProbes() []Probe {
 	return out
 }
 
-// read gives the probe, and the query that kubelet sends with it ("?..." or
+// readProbe gives the probe, and the query that kubelet sends with it ("?..." or
 // ""). It is nil for one that does not come in through the pod's address.
-func read(c *corev1.Container, h *corev1.ProbeHandler) (p *Probe, query string, err error) {
+func readProbe(c *corev1.Container, h *corev1.ProbeHandler) (p *Probe, query string, err error) {
 	switch {
 	// A host of its own is not this pod as kubelet sees it: 127.0.0.1 there is the node.
 	case h.HTTPGet != nil && h.HTTPGet.Host == "":
