@@ -45,7 +45,6 @@ func agentContainer(image, server, serverID string) corev1.Container {
 			"run", "--meshd=" + server, "--meshd-id=" + serverID,
 			"--trust=" + TrustDir + "/" + TrustKey, "--token=" + TokenDir + "/token", "--socket=" + RunDir + "/agent.sock",
 		},
-		Env:             podEnv(),
 		Resources:       resources("5m", "16Mi"),
 		SecurityContext: unprivileged(),
 		VolumeMounts: []corev1.VolumeMount{
@@ -124,14 +123,12 @@ func Volumes() []corev1.Volume {
 	}
 }
 
-// podEnv is what arguments refer to as $(NAME).
+// podEnv is what the bootstrap refers to as $(NAME).
 func podEnv() []corev1.EnvVar {
 	field := func(name, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 	}
-	return []corev1.EnvVar{
-		field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), field("POD_IP", "status.podIP"),
-	}
+	return []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")}
 }
 
 func ready(period, failures int32) *corev1.Probe {
