@@ -2,18 +2,19 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/meshd-io/meshd/pkg/lab/network"
 )
-
-var errNotYet = errors.New("not there yet")
-
-// RunChild takes over the process if it was executed as PID 1 of a lab or as
-// the set-up of a container (told by argv[0]); it does not return then.
-// Otherwise it does nothing. Call it before anything else in main.
-func RunChild() {}
 
 // Options is how a lab is started.
 type Options struct {
@@ -37,33 +38,127 @@ type Options struct {
 	Output *os.File
 }
 
-// Handle names a started lab. It survives as JSON in a file: PID numbers that
-// have been reused are told by the start time.
-type Handle struct {
-	// PID is that of the lab's PID 1, as the host sees it.
-	PID int `json:"pid"`
-	// StartTicks is the start time in clock ticks since boot (proc_pid_stat(5), field 22).
-	StartTicks uint64 `json:"startTicks"`
-	// Rootless tells that the lab runs in a user namespace.
-	Rootless bool `json:"rootless"`
-	// HostLink is the name of the host's interface into the lab, "" if none.
-	HostLink string `json:"hostLink,omitempty"`
-}
-
-// Check tells in one line what this machine lacks to run a lab as the current
-// user, nil if nothing.
-func Check() error { return errNotYet }
+// namespaces are those that PID 1 gets.
+const namespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 
 // Start starts the lab's daemon, detached from the caller, in new namespaces.
 // It returns when the namespaces are set up and the daemon's program has been
 // executed; whether the daemon is ready is for the caller to ask it. ctx bounds
 // the set-up only.
-func Start(ctx context.Context, o Options) (Handle, error) { return Handle{}, errNotYet }
+func Start(ctx context.Context, o Options) (Handle, error) {
+	if err := Check(); err != nil {
+		return Handle{}, err
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return Handle{}, err
+	}
+	cfg := pid1Config{Private: filepath.Join(dir, "private"), Args: o.Args, Rootless: os.Geteuid() != 0}
+	if err := os.MkdirAll(cfg.Private, 0o755); err != nil {
+		return Handle{}, fmt.Errorf("make the lab's directory: %w", err)
+	}
+	child, err := clonePID1(o, cfg.Rootless)
+	if err != nil {
+		return Handle{}, err
+	}
+	h, err := child.setUp(ctx, o, cfg)
+	if err != nil {
+		_ = child.cmd.Process.Kill()
+		if h.HostLink != "" {
+			_ = network.UnlinkHost(h.HostLink)
+		}
+	}
+	// Reaps PID 1 if the caller lives longer than the lab.
+	go func() { _ = child.cmd.Wait() }()
+	return h, err
+}
 
-// Alive tells whether the lab runs.
-func (h Handle) Alive() bool { return false }
+// pid1Child is PID 1 while it is set up, seen from the host.
+type pid1Child struct {
+	cmd    *exec.Cmd
+	config *os.File // written
+	result *os.File // read
+}
 
-// Stop ends the lab: SIGTERM to the daemon, and when ctx is done before it has
-// ended, SIGKILL to PID 1. When it returns every process of the lab is gone.
-// A lab that is gone already is no error.
-func (h Handle) Stop(ctx context.Context) error { return errNotYet }
+func clonePID1(o Options, rootless bool) (*pid1Child, error) {
+	configR, configW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer configR.Close()
+	resultR, resultW, err := os.Pipe()
+	if err != nil {
+		configW.Close()
+		return nil, err
+	}
+	defer resultW.Close()
+	cmd := &exec.Cmd{
+		Path: selfExe, Args: []string{argPID1}, Env: o.Env, Dir: "/",
+		ExtraFiles:  []*os.File{configR, resultW},
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true},
+	}
+	if o.Output != nil {
+		cmd.Stdout, cmd.Stderr = o.Output, o.Output
+	}
+	if rootless {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+	}
+	if err := cmd.Start(); err != nil {
+		configW.Close()
+		resultR.Close()
+		return nil, fmt.Errorf("make the lab's namespaces: %w", err)
+	}
+	return &pid1Child{cmd: cmd, config: configW, result: resultR}, nil
+}
+
+// setUp gives PID 1 what only the host can give, then its configuration, and
+// waits for its word.
+func (c *pid1Child) setUp(ctx context.Context, o Options, cfg pid1Config) (Handle, error) {
+	defer c.config.Close()
+	defer c.result.Close()
+	pid := c.cmd.Process.Pid
+	h := Handle{PID: pid, Rootless: cfg.Rootless}
+	_, ticks, err := readStat(pid)
+	if err != nil {
+		return h, fmt.Errorf("read the lab's process: %w", err)
+	}
+	h.StartTicks = ticks
+	if cfg.Rootless {
+		if err := mapIDs(ctx, pid); err != nil {
+			return h, err
+		}
+		cfg.Skeleton = hostSkeleton()
+	} else if o.HostLink {
+		if h.HostLink, err = network.LinkHost(o.Network, pid); err != nil {
+			return h, err
+		}
+	}
+	// One byte says that the ids are mapped, the rest is for after that.
+	raw, err := json.Marshal(cfg)
+	if err != nil {
+		return h, err
+	}
+	if _, err := c.config.Write(append([]byte{'\n'}, raw...)); err != nil {
+		return h, fmt.Errorf("the lab's PID 1 died at once: %w", err)
+	}
+	c.config.Close()
+	return h, c.await(ctx)
+}
+
+// await reads PID 1's word: nothing is success.
+func (c *pid1Child) await(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { c.result.Close() })
+	defer stop()
+	word, err := io.ReadAll(c.result)
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("set up the lab: %w", ctx.Err())
+	case err != nil:
+		return fmt.Errorf("set up the lab: %w", err)
+	case string(word) == started:
+		return nil
+	case len(word) == 0:
+		return errors.New("the lab's PID 1 died during its set-up")
+	}
+	return fmt.Errorf("set up the lab: %s", word)
+}
