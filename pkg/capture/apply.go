@@ -17,8 +17,9 @@ import (
 // tableName of the one table that this package owns.
 const tableName = "meshd"
 
-// acknowledgements of a few thousand rules must fit in the socket's buffer (bytes).
-const readBuffer = 4 << 20
+// socketBuffer holds the rules, sent as one message, or their acknowledgements
+// (bytes). It is enough for ten thousand exclusions; the default is for 500.
+const socketBuffer = 8 << 20
 
 // Apply captures the traffic of the calling thread's network namespace. It
 // needs CAP_NET_ADMIN there.
@@ -26,7 +27,9 @@ func Apply(cfg Config) error {
 	if err := addDeliverySource6(); err != nil {
 		return explain(err)
 	}
-	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetReadBuffer(readBuffer) }))
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(socketBuffer), c.SetReadBuffer(socketBuffer))
+	}))
 	if err != nil {
 		return explain(fmt.Errorf("open nftables: %w", err))
 	}
@@ -89,6 +92,8 @@ func explain(err error) error {
 		return &Error{Reason: "capture needs CAP_NET_ADMIN in the pod's network namespace", Detail: text, Err: err}
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
 		return &Error{Reason: "the kernel lacks a part of nftables; load " + modules, Detail: text, Err: err}
+	case errors.Is(err, unix.EMSGSIZE):
+		return &Error{Reason: "there are too many exclusions; write fewer, wider CIDRs", Detail: text, Err: err}
 	}
 	return &Error{Reason: "capture failed", Detail: text, Err: err}
 }
