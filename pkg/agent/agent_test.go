@@ -101,20 +101,20 @@ func TestLateFiles(t *testing.T) {
 	p := start(t, addr, nil)
 	p.trust(t, c)
 	p.token(t, c, "accounts", time.Now())
-	client, err := workloadapi.New(timeout(t), workloadapi.WithAddr(p.socket()))
+	// The source tries again until the socket is there, and waits for its first certificate.
+	source, err := workloadapi.NewX509Source(timeout(t), workloadapi.WithClientOptions(workloadapi.WithAddr(p.socket())))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = client.Close() }()
-	x509ctx, err := client.FetchX509Context(timeout(t))
+	defer func() { _ = source.Close() }()
+	svid, err := source.GetX509SVID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	svid := x509ctx.DefaultSVID()
 	if want := "spiffe://cluster.local/ns/shop/sa/accounts"; svid.ID.String() != want {
 		t.Errorf("ID is %s, want %s", svid.ID, want)
 	}
-	if _, ok := x509ctx.Bundles.Get(svid.ID.TrustDomain()); !ok {
-		t.Error("no bundle of the trust domain")
+	if _, err := source.GetX509BundleForTrustDomain(svid.ID.TrustDomain()); err != nil {
+		t.Error(err)
 	}
 }
