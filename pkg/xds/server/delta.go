@@ -1,0 +1,159 @@
+package server
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+)
+
+// delta is what separates a client from a set.
+type delta struct {
+	add     *body // nil is nothing
+	removed []string
+	// waiting: something is held back until the ADS stream has acknowledged more.
+	waiting bool
+}
+
+// delta compares what the client has with what it should have. Streams that
+// stand at the same point share the answer, encoded.
+func (s *session) delta(l *lane, cur *cache.Set) delta {
+	plain := len(l.diff) == 0 && len(l.force) == 0 && len(l.refused) == 0
+	if plain && l.heldSub == l.sub && id(l.held) == id(cur) {
+		return delta{}
+	}
+	if !plain || s.onDemand {
+		return s.compare(l, cur)
+	}
+	k := memoKey{typ: l.typ, held: id(l.held), cur: id(cur), sub: l.sub.id}
+	if l.heldSub != nil {
+		k.heldSub = l.heldSub.id
+	}
+	if d, ok := s.memo.get(k); ok {
+		return d
+	}
+	d := s.compare(l, cur)
+	s.memo.put(k, d)
+	return d
+}
+
+func (s *session) compare(l *lane, cur *cache.Set) delta {
+	var d delta
+	var add []*cache.Item
+	for _, it := range wanted(cur, l.sub) {
+		if l.refused[it.Name].Version == it.Version || !l.force[it.Name] && l.version(it.Name) == it.Version {
+			continue
+		}
+		if !s.mayFollow(it) {
+			d.waiting = true
+			continue
+		}
+		add = append(add, it)
+	}
+	if len(add) > 0 {
+		d.add = newBody(url(l.typ), add, nil)
+	}
+	d.removed = l.gone(cur)
+	return d
+}
+
+// wanted is what of a set is subscribed to.
+func wanted(cur *cache.Set, sub *names) []*cache.Item {
+	if sub.wild {
+		return cur.Items()
+	}
+	out := make([]*cache.Item, 0, len(sub.list))
+	for _, name := range sub.list {
+		if it := cur.Get(name); it != nil {
+			out = append(out, it)
+		}
+	}
+	return out
+}
+
+// mayFollow reports whether everything that an on-demand cluster comes after is
+// acknowledged, at the versions of this snapshot.
+func (s *session) mayFollow(it *cache.Item) bool {
+	if !s.onDemand {
+		return true
+	}
+	for _, ref := range it.After {
+		behind := s.snap.Set(ref.Type).Get(ref.Name)
+		if behind == nil || !s.after(ref, behind.Version) {
+			return false
+		}
+	}
+	return true
+}
+
+// gone are the names that the client has, or has just asked for, and that are not there.
+func (l *lane) gone(cur *cache.Set) []string {
+	var out []string
+	check := func(name string) {
+		if l.sub.has(name) && cur.Get(name) == nil && !cur.Withheld(name) {
+			out = append(out, name)
+		}
+	}
+	if id(l.held) != id(cur) {
+		for _, it := range wanted(l.held, orNone(l.heldSub)) {
+			if _, differs := l.diff[it.Name]; !differs {
+				check(it.Name)
+			}
+		}
+	}
+	if l.typ != envoy.OnDemandType { // there a name waits until the snapshot has it
+		for name, v := range l.diff {
+			if v != "" {
+				check(name)
+			}
+		}
+		for _, name := range l.sub.list {
+			if !l.heldSub.lists(name) || l.force[name] {
+				if v, ok := l.diff[name]; !ok || v != "" || l.force[name] {
+					check(name)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func orNone(n *names) *names {
+	if n == nil {
+		return &names{}
+	}
+	return n
+}
+
+// memoKey says between which two points a delta is. It pins nothing.
+type memoKey struct {
+	typ                     envoy.Type
+	held, cur, heldSub, sub uint64
+}
+
+// memo remembers deltas, bounded by forgetting all of them.
+type memo struct {
+	mu   sync.Mutex
+	seen map[memoKey]delta
+}
+
+// memoSize is more than the points at which the streams of a replica stand at one time.
+const memoSize = 1024
+
+func (m *memo) get(k memoKey) (delta, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.seen[k]
+	return d, ok
+}
+
+func (m *memo) put(k memoKey, d delta) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen == nil || len(m.seen) >= memoSize {
+		m.seen = map[memoKey]delta{}
+	}
+	m.seen[k] = d
+}

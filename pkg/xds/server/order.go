@@ -1,0 +1,231 @@
+package server
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+)
+
+// next is the next message that may be sent now; ok is false when there is none
+// until the client answers or another snapshot comes.
+func (s *session) next() (m message, ok bool) {
+	if s.onDemand {
+		return s.nextOnDemand()
+	}
+	if s.snap == nil {
+		return message{}, false
+	}
+	// Make: each stage waits until the one before is acknowledged, except that
+	// endpoints and secrets hold nobody up: clusters are acknowledged when they are warm.
+	stages := []struct{ send, wait []envoy.Type }{
+		{[]envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType}, []envoy.Type{envoy.ClusterType}},
+		{[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType},
+			[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType}},
+		{[]envoy.Type{envoy.ListenerType}, []envoy.Type{envoy.ListenerType}},
+	}
+	for _, stage := range stages {
+		for _, t := range stage.send {
+			if m, ok := s.update(s.lanes[t]); ok {
+				return m, true
+			}
+		}
+		for _, t := range stage.wait {
+			if !s.updated(s.lanes[t]) {
+				return message{}, false
+			}
+		}
+	}
+	return s.nextRemoval()
+}
+
+// nextRemoval breaks, once everything new is in force: listeners first, and
+// clusters when nothing can name them any more.
+func (s *session) nextRemoval() (message, bool) {
+	if !s.settled {
+		return message{}, false
+	}
+	for _, stage := range [][]envoy.Type{
+		{envoy.ListenerType},
+		{envoy.ScopedRouteType, envoy.RouteType, envoy.ExtensionType},
+		{envoy.ClusterType, envoy.EndpointType, envoy.SecretType},
+	} {
+		for _, t := range stage {
+			if m, ok := s.remove(s.lanes[t]); ok {
+				return m, true
+			}
+		}
+		for _, t := range stage {
+			if s.lanes[t].flight != nil {
+				return message{}, false
+			}
+		}
+	}
+	return message{}, false
+}
+
+func (s *session) nextOnDemand() (message, bool) {
+	l := s.lanes[envoy.OnDemandType]
+	if l.flight != nil || l.sub == nil {
+		return message{}, false
+	}
+	if len(l.denied) > 0 {
+		slices.Sort(l.denied)
+		b := newBody(string(envoy.ClusterType), nil, slices.Compact(l.denied))
+		l.denied = nil
+		return s.send(l, l.held, b, false), true
+	}
+	if s.snap == nil {
+		return message{}, false
+	}
+	if m, ok := s.update(l); ok {
+		return m, true
+	}
+	if s.settled {
+		return s.remove(l)
+	}
+	return message{}, false
+}
+
+// update sends what is new or has changed of one type.
+func (s *session) update(l *lane) (message, bool) {
+	if l.sub == nil || l.flight != nil {
+		return message{}, false
+	}
+	cur := s.snap.Set(l.typ)
+	for len(l.singles) > 0 {
+		it := cur.Get(l.singles[0])
+		l.singles = l.singles[1:]
+		// What a refused response had of it is unknown: sent again unless it is known to be refused.
+		if it != nil && l.sub.has(it.Name) && l.refused[it.Name].Version != it.Version {
+			return s.send(l, cur, newBody(url(l.typ), []*cache.Item{it}, nil), false), true
+		}
+	}
+	d := s.delta(l, cur)
+	switch {
+	case d.add == nil && l.owed:
+		return s.send(l, cur, newBody(url(l.typ), nil, nil), len(d.removed) == 0 && !d.waiting), true
+	case d.add == nil:
+		if len(d.removed) == 0 && !d.waiting {
+			s.caughtUp(l, cur)
+		}
+		return message{}, false
+	case l.typ == envoy.ScopedRouteType && len(d.add.items) > 1:
+		// One scope per response: a bad one takes the good ones beside it.
+		for _, it := range d.add.items {
+			l.singles = append(l.singles, it.Name)
+		}
+		return s.update(l)
+	}
+	return s.send(l, cur, d.add, len(d.removed) == 0 && !d.waiting), true
+}
+
+// updated reports whether the client has acknowledged everything that is new of a type.
+func (s *session) updated(l *lane) bool {
+	if l.sub == nil {
+		return true
+	}
+	return l.flight == nil && len(l.singles) == 0 && s.delta(l, s.snap.Set(l.typ)).add == nil
+}
+
+// remove sends the removals of one type.
+func (s *session) remove(l *lane) (message, bool) {
+	if l.sub == nil || l.flight != nil {
+		return message{}, false
+	}
+	cur := s.snap.Set(l.typ)
+	d := s.delta(l, cur)
+	if len(d.removed) == 0 {
+		return message{}, false
+	}
+	return s.send(l, cur, newBody(url(l.typ), nil, d.removed), d.add == nil && !d.waiting), true
+}
+
+// url is the type on the wire.
+func url(t envoy.Type) string {
+	return strings.TrimPrefix(string(t), "on-demand/")
+}
+
+// caughtUp: the client owes and is owed nothing; exceptions are what it has refused and what is withheld.
+func (s *session) caughtUp(l *lane, cur *cache.Set) {
+	if l.held == cur && l.heldSub == l.sub && len(l.diff) == 0 && !l.retell && l.toldSub == l.sub && l.toldSet == id(cur) {
+		return
+	}
+	diff := map[string]string{}
+	for name, r := range l.refused {
+		if !cur.Wants(name, r.Version) {
+			delete(l.refused, name)
+			l.retell = true
+			continue
+		}
+		diff[name] = l.version(name)
+	}
+	for _, name := range cur.WithheldNames() {
+		if v := l.version(name); v != "" {
+			diff[name] = v
+		}
+	}
+	for name := range diff {
+		if it := cur.Get(name); it != nil && l.sub.has(name) && it.Version == diff[name] {
+			delete(diff, name)
+		}
+	}
+	if len(diff) == 0 {
+		diff = nil
+	}
+	l.held, l.heldSub, l.diff = cur, l.sub, diff
+	if l.toldSub == l.sub && l.toldSet == id(cur) && !l.retell {
+		return
+	}
+	l.toldSub, l.toldSet, l.retell = l.sub, id(cur), false
+	s.out.events = append(s.out.events, l.tell(cur))
+}
+
+func id(s *cache.Set) uint64 {
+	if s == nil {
+		return 0
+	}
+	return s.ID
+}
+
+// tell is the event that everything of a set is held.
+func (l *lane) tell(cur *cache.Set) acks.Event {
+	e := acks.Event{
+		Kind: acks.Acknowledged, Type: l.typ, Resources: l.sub.len(),
+		Held: &held{set: cur, sub: l.sub, diff: maps.Clone(l.diff)}, // the lane writes into its own
+	}
+	if cur != nil {
+		e.Version = cur.Version
+	}
+	if l.sub.wild {
+		e.Resources = len(cur.Items())
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.refused)) {
+		e.Rejections = append(e.Rejections, l.refused[name])
+	}
+	return e
+}
+
+// held is what a client has, for the Ledger. Immutable.
+type held struct {
+	set  *cache.Set
+	sub  *names
+	diff map[string]string
+}
+
+// Version implements acks.Held.
+func (h *held) Version(name string) (string, bool) {
+	if !h.sub.has(name) {
+		return "", false
+	}
+	if v, ok := h.diff[name]; ok {
+		return v, true
+	}
+	if it := h.set.Get(name); it != nil {
+		return it.Version, true
+	}
+	return "", true
+}

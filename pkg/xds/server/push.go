@@ -1,0 +1,100 @@
+package server
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// bulkSlots is how many big responses are sent at one time.
+	bulkSlots = 16
+	// bulkBytes of a stream's unacknowledged responses and more are sent apart:
+	// below, SendMsg cannot block a worker on grpc-go's quota of 64 KB.
+	bulkBytes = 32 << 10
+	// bulkLease is how long a client that does not read keeps its slot from others.
+	bulkLease = 20 * time.Second
+)
+
+// queue is the streams that have something to do. It never blocks who adds.
+type queue struct {
+	mu     sync.Mutex
+	cond   sync.Cond
+	list   []*stream
+	closed bool
+}
+
+func (q *queue) add(st *stream) {
+	q.mu.Lock()
+	q.list = append(q.list, st)
+	q.mu.Unlock()
+	q.cond.Signal()
+}
+
+func (q *queue) take() *stream {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.list) == 0 && !q.closed {
+		q.cond.Wait()
+	}
+	if q.closed {
+		return nil
+	}
+	st := q.list[0]
+	q.list[0] = nil
+	q.list = q.list[1:]
+	return st
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.cond.Broadcast()
+}
+
+// wake has a worker look at the stream, soon and once for many wakes.
+func (s *Server) wake(st *stream) {
+	if st.pending.Add(1) == 1 {
+		s.ready.add(st)
+	}
+}
+
+func (s *Server) work() {
+	for st := s.ready.take(); st != nil; st = s.ready.take() {
+		s.push(st)
+	}
+}
+
+// push sends all that a stream may be sent now. grpc-go forbids two SendMsg at
+// a time: whoever runs push has the stream for itself until pending is 0.
+func (s *Server) push(st *stream) {
+	for {
+		seen := st.pending.Load()
+		m, ok, unacknowledged := st.step()
+		switch {
+		case ok && unacknowledged > bulkBytes:
+			s.done.Go(func() { s.pushBulk(st, m) })
+			return
+		case ok:
+			// An error is the stream's end: its receive loop has it too.
+			if st.tx.Send(m) != nil {
+				return
+			}
+		case st.pending.CompareAndSwap(seen, 0):
+			return
+		}
+	}
+}
+
+// pushBulk sends a big response in a slot of its own, and goes on from there.
+func (s *Server) pushBulk(st *stream, m message) {
+	s.bulk <- struct{}{}
+	release := sync.OnceFunc(func() { <-s.bulk })
+	lease := time.AfterFunc(bulkLease, release)
+	err := st.tx.Send(m)
+	lease.Stop()
+	release()
+	if err == nil {
+		s.push(st)
+	}
+}

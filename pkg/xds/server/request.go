@@ -1,0 +1,186 @@
+package server
+
+import (
+	"slices"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+)
+
+const wildcard = "*"
+
+// request takes what a client says: an answer to a response, a change of what
+// it wants, or both. The error ends the stream.
+func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
+	t := envoy.Type(r.GetTypeUrl())
+	if s.onDemand && (t == envoy.ClusterType || t == "") {
+		t = envoy.OnDemandType
+	}
+	l := s.lanes[t]
+	if l == nil {
+		return status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", r.GetTypeUrl())
+	}
+	// A nonce that is not the newest one's is stale: it answers nothing.
+	if f := l.flight; f != nil && r.GetResponseNonce() == f.nonce {
+		l.flight = nil
+		if r.GetErrorDetail() == nil {
+			s.acknowledged(l, f)
+		} else {
+			s.refusedBy(l, f, r.GetErrorDetail().GetMessage())
+		}
+	}
+	if err := s.limits.check(r); err != nil {
+		return err
+	}
+	if l.sub == nil || len(r.GetResourceNamesSubscribe())+len(r.GetResourceNamesUnsubscribe()) > 0 {
+		return s.subscribe(l, r)
+	}
+	return nil
+}
+
+func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error {
+	first := l.sub == nil
+	var initial map[string]string
+	wild := !first && l.sub.wild
+	if first {
+		initial = r.GetInitialResourceVersions()
+		for name, v := range initial {
+			l.set(name, v)
+		}
+		for name := range l.force { // asked for the first time: it comes anyhow
+			if initial[name] == "" {
+				delete(l.force, name)
+			}
+		}
+		wild = len(r.GetResourceNamesSubscribe()) == 0
+	}
+	var list []string
+	for _, name := range r.GetResourceNamesSubscribe() {
+		switch {
+		case name == wildcard:
+			wild = true
+			continue
+		case s.onDemand && !isDestination(name):
+			l.denied = append(l.denied, name)
+			continue
+		}
+		list = append(list, name)
+		// Whoever asks again is answered, but for what a reconnect says that it holds.
+		if initial[name] == "" && (l.version(name) != "" || l.inFlight(name) || l.heldSub.lists(name)) {
+			l.again(name)
+		}
+	}
+	drop := map[string]bool{}
+	for _, name := range r.GetResourceNamesUnsubscribe() {
+		drop[name] = true
+		delete(l.force, name)
+		delete(l.diff, name)
+		delete(l.refused, name)
+	}
+	wild = wild && !drop[wildcard] && !s.onDemand
+	before := []string{}
+	if !first {
+		before = l.sub.list
+	}
+	after := minus(union(before, list), drop)
+	if s.onDemand {
+		after = s.bound(l, before, after)
+	} else if len(after) > s.limits.Names {
+		return status.Errorf(codes.ResourceExhausted, "%d names of %s, at most %d", len(after), cache.Short(l.typ), s.limits.Names)
+	}
+	l.owed = l.owed || first && wild && len(initial) == 0
+	l.sub = s.intern.intern(wild, after)
+	if s.onDemand {
+		s.out.events = append(s.out.events, acks.Event{Kind: acks.Demanded, Destinations: len(after)})
+	}
+	return nil
+}
+
+// bound refuses what is beyond the limit of destinations, and notes what is new.
+func (s *session) bound(l *lane, before, after []string) []string {
+	kept := make([]string, 0, len(after))
+	room := s.limits.Destinations - len(before)
+	var over []string
+	for _, name := range after {
+		_, known := slices.BinarySearch(before, name)
+		switch {
+		case known:
+		case room > 0:
+			room--
+			s.out.asked = append(s.out.asked, name)
+		default:
+			over = append(over, name)
+			continue
+		}
+		kept = append(kept, name)
+	}
+	if len(over) > 0 {
+		l.denied = append(l.denied, over...)
+		s.out.events = append(s.out.events, acks.Event{
+			Kind: acks.Refused, Destinations: len(kept),
+			Message: "more destinations than a proxy may use; refused: " + over[0],
+		})
+	}
+	return kept
+}
+
+func isDestination(name string) bool {
+	_, err := envoy.ParseGateCluster(name)
+	return err == nil
+}
+
+// acknowledged: the client has what the response said.
+func (s *session) acknowledged(l *lane, f *flight) {
+	s.out.accepted = append(s.out.accepted, f.body.items...)
+	for _, it := range f.body.items {
+		if _, ok := l.refused[it.Name]; ok {
+			delete(l.refused, it.Name)
+			l.retell = true
+		}
+	}
+	if f.complete && len(l.diff) == 0 && len(l.refused) == 0 && len(f.set.WithheldNames()) == 0 {
+		l.held, l.heldSub = f.set, f.sub
+		return
+	}
+	for _, it := range f.body.items {
+		l.set(it.Name, it.Version)
+	}
+	for _, name := range f.body.removed {
+		l.set(name, "")
+	}
+}
+
+// refusedBy: the client has refused the response. With one resource it is that
+// one; otherwise Envoy's words do not tell reliably which, nor what it took of
+// the others: they are sent again one by one.
+func (s *session) refusedBy(l *lane, f *flight, words string) {
+	switch {
+	case len(f.body.items) == 1:
+		it := f.body.items[0]
+		r := acks.Rejection{Type: l.typ, Name: it.Name, Version: it.Version, Message: words, Origins: it.Origins}
+		l.set(it.Name, l.version(it.Name))
+		if l.refused == nil {
+			l.refused = map[string]acks.Rejection{}
+		}
+		l.refused[it.Name] = r
+		l.retell = true
+		s.out.refused = append(s.out.refused, cache.Refusal{Type: l.typ, Name: it.Name, Version: it.Version, Message: words})
+		s.out.events = append(s.out.events, acks.Event{Kind: acks.Rejected, Resource: r})
+	case len(f.body.items) == 0:
+		// Removals cannot be narrowed down and would be refused again: taken as done.
+		for _, name := range f.body.removed {
+			l.set(name, "")
+		}
+	default:
+		names := make([]string, 0, len(f.body.items))
+		for _, it := range f.body.items {
+			names = append(names, it.Name)
+		}
+		l.singles = append(names, l.singles...)
+	}
+}

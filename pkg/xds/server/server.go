@@ -1,0 +1,284 @@
+package server
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+
+	"github.com/meshd-io/meshd/pkg/identity"
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
+)
+
+// Keyer knows the mesh: scope.ErrMismatch refuses a node for good, any other error for now.
+type Keyer interface {
+	KeyFor(scope.Node) (scope.Key, error)
+}
+
+// Demander hears what proxies ask for. It must not wait for the server. The
+// next snapshot of the key should have an answer for each of the addresses,
+// and for those that were asked for before.
+type Demander interface {
+	// Demand is called with addresses that are new of a proxy: one by one, all
+	// of them when it reconnects or changes its key, and none when it connects.
+	Demand(key scope.Key, addresses []netip.AddrPort, proxy string)
+}
+
+// Recorder takes events, for the Ledger and the audit log. It must not wait for the server.
+type Recorder interface {
+	Record(acks.Event)
+}
+
+// Config of a Server.
+type Config struct {
+	Cache    *cache.Cache
+	Keyer    Keyer
+	Demander Demander
+	Recorder Recorder
+	Limits   Limits
+	// Grace before removals; 0 is the constant Grace.
+	Grace time.Duration
+	// Log; nil is slog.Default.
+	Log *slog.Logger
+}
+
+// proxyID pairs the streams of one Envoy.
+type proxyID struct {
+	identity identity.ID
+	node     string
+}
+
+// proxy is one Envoy: its streams, of which the newest of each kind counts.
+type proxy struct {
+	id            proxyID
+	ads, onDemand *stream
+	settled       bool
+	grace         *time.Timer
+}
+
+// Server serves every proxy of this replica.
+type Server struct {
+	cache    *cache.Cache
+	keyer    Keyer
+	demander Demander
+	recorder Recorder
+	limits   Limits
+	grace    time.Duration
+	log      *slog.Logger
+
+	intern interner
+	memo   memo
+	ready  queue
+	bulk   chan struct{}
+	done   sync.WaitGroup
+
+	mu      sync.Mutex
+	proxies map[proxyID]*proxy
+	byKey   map[scope.Key]map[*stream]struct{}
+}
+
+// pushWorkers send for all streams.
+const pushWorkers = 2
+
+// New starts the workers; Close ends them. The Server becomes the cache's watcher.
+func New(cfg Config) *Server {
+	s := &Server{
+		cache: cfg.Cache, keyer: cfg.Keyer, demander: cfg.Demander, recorder: cfg.Recorder,
+		limits: cfg.Limits.withDefaults(), grace: cfg.Grace, log: cfg.Log,
+		bulk:    make(chan struct{}, bulkSlots),
+		proxies: map[proxyID]*proxy{}, byKey: map[scope.Key]map[*stream]struct{}{},
+	}
+	if s.grace == 0 {
+		s.grace = Grace
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.ready.cond.L = &s.ready.mu
+	cfg.Cache.Watch(s.published)
+	for range pushWorkers {
+		s.done.Go(s.work)
+	}
+	return s
+}
+
+// Register adds the services to a grpc server, which must have ServerOptions.
+func (s *Server) Register(to grpc.ServiceRegistrar) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(to, ads{server: s})
+	clusterservicev3.RegisterClusterDiscoveryServiceServer(to, clusters{server: s})
+}
+
+// Close ends the workers. The grpc server must have been stopped before.
+func (s *Server) Close() {
+	s.ready.close()
+	s.done.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.proxies {
+		p.grace.Stop()
+	}
+}
+
+// published: a key has another snapshot.
+func (s *Server) published(key scope.Key) {
+	s.recorder.Record(acks.Event{Kind: acks.Published, At: time.Now(), Key: key, Sets: s.cache.Snapshot(key).Sets()})
+	s.mu.Lock()
+	streams := make([]*stream, 0, len(s.byKey[key]))
+	for st := range s.byKey[key] {
+		streams = append(streams, st)
+	}
+	s.mu.Unlock()
+	for _, st := range streams {
+		s.wake(st)
+	}
+}
+
+// Keys are those that live streams have.
+func (s *Server) Keys() []scope.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]scope.Key, 0, len(s.byKey))
+	for k := range s.byKey {
+		out = append(out, k)
+	}
+	return out
+}
+
+// Rekey is to be called after a new mesh: every live stream's key is found
+// again. A pod that is no longer known keeps its key until its stream ends.
+func (s *Server) Rekey() {
+	s.mu.Lock()
+	var streams []*stream
+	for _, set := range s.byKey {
+		for st := range set {
+			streams = append(streams, st)
+		}
+	}
+	s.mu.Unlock()
+	for _, st := range streams {
+		key, err := s.keyer.KeyFor(st.node)
+		if err != nil || key == st.who().Key {
+			continue
+		}
+		s.rekey(st, key)
+	}
+}
+
+func (s *Server) rekey(st *stream, key scope.Key) {
+	s.mu.Lock()
+	if st.left {
+		s.mu.Unlock()
+		return
+	}
+	s.unindex(st)
+	asked := st.setKey(key)
+	s.index(st)
+	st.proxy.settled = false
+	st.proxy.grace.Reset(s.grace)
+	s.mu.Unlock()
+	s.record(st, acks.Event{Kind: acks.Rekeyed})
+	s.demander.Demand(key, asked, st.who().Name)
+	s.wake(st)
+}
+
+// index and unindex want s.mu.
+func (s *Server) index(st *stream) {
+	key := st.who().Key
+	if s.byKey[key] == nil {
+		s.byKey[key] = map[*stream]struct{}{}
+	}
+	s.byKey[key][st] = struct{}{}
+}
+
+func (s *Server) unindex(st *stream) {
+	key := st.who().Key
+	delete(s.byKey[key], st)
+	if len(s.byKey[key]) == 0 {
+		delete(s.byKey, key)
+	}
+}
+
+// enter pairs a new stream; an older one of the same kind is replaced.
+func (s *Server) enter(st *stream) {
+	s.mu.Lock()
+	id := proxyID{identity: st.node.Identity, node: st.node.ID}
+	p := s.proxies[id]
+	if p == nil {
+		p = &proxy{id: id, settled: st.who().Kind == gatewayKind}
+		p.grace = time.AfterFunc(s.grace, func() { s.settle(p) })
+		s.proxies[id] = p
+	}
+	st.proxy = p
+	slot := p.slot(st)
+	old := *slot
+	if old != nil {
+		old.left = true
+		s.unindex(old)
+	}
+	*slot = st
+	s.index(st)
+	s.mu.Unlock()
+	if old != nil {
+		old.replaced.Store(true)
+		s.log.Info("stream replaced by a newer one of the same proxy", "proxy", st.who().Name)
+	}
+}
+
+func (p *proxy) slot(st *stream) **stream {
+	if st.onDemand {
+		return &p.onDemand
+	}
+	return &p.ads
+}
+
+// leave reports whether the stream was its proxy's current one.
+func (s *Server) leave(st *stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.left {
+		return false
+	}
+	st.left = true
+	s.unindex(st)
+	p := st.proxy
+	*p.slot(st) = nil
+	if p.ads == nil && p.onDemand == nil {
+		p.grace.Stop()
+		delete(s.proxies, p.id)
+	}
+	return true
+}
+
+// settle lets removals go out.
+func (s *Server) settle(p *proxy) {
+	s.mu.Lock()
+	p.settled = true
+	streams := []*stream{p.ads, p.onDemand}
+	s.mu.Unlock()
+	for _, st := range streams {
+		if st != nil {
+			s.wake(st)
+		}
+	}
+}
+
+// pair is the proxy's other stream and whether removals may go out.
+func (s *Server) pair(st *stream) (other *stream, settled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.onDemand {
+		return st.proxy.ads, st.proxy.settled
+	}
+	return st.proxy.onDemand, st.proxy.settled
+}
+
+func (s *Server) record(st *stream, e acks.Event) {
+	e.At, e.Proxy = time.Now(), st.who()
+	s.recorder.Record(e)
+}

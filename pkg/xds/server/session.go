@@ -1,0 +1,186 @@
+package server
+
+import (
+	"strconv"
+
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+)
+
+// session is the state of one stream: requests and snapshots in, messages and
+// effects out. It knows no network, clock or lock.
+type session struct {
+	limits   Limits
+	intern   *interner
+	memo     *memo
+	onDemand bool // the gate's stream
+	// after asks the proxy's ADS session whether it holds a version (on-demand only).
+	after func(r envoy.Ref, version string) bool
+
+	snap *cache.Snapshot
+	// settled: what a proxy has asked for is in the snapshot, so that what is
+	// missing from it is really gone. Nothing is removed before.
+	settled bool
+	lanes   map[envoy.Type]*lane
+	sent    uint64 // responses
+	out     effects
+}
+
+// effects are what a step wants done outside of the session.
+type effects struct {
+	events   []acks.Event // without At and Proxy
+	accepted []*cache.Item
+	refused  []cache.Refusal
+	// asked are on-demand names that are new.
+	asked []string
+}
+
+// lane is one type's state on a stream.
+type lane struct {
+	typ envoy.Type
+	sub *names // what the client wants; nil: it has never asked
+
+	// held and heldSub are what the client has acknowledged, except for diff.
+	held    *cache.Set
+	heldSub *names
+	// diff has versions that differ from held; "" is a resource that the client has not.
+	diff map[string]string
+	// force are names to send again though the client holds them.
+	force map[string]bool
+	// refused are versions that this client has refused: not sent again.
+	refused map[string]acks.Rejection
+	// singles are names to send one by one: scopes, and responses that were refused.
+	singles []string
+	// denied are names that were asked for and will never be there.
+	denied []string
+
+	// owed: a first wildcard is answered even when there is nothing, or an Envoy never starts.
+	owed   bool
+	flight *flight
+	// told is the last Acknowledged event's set and subscription.
+	toldSet uint64
+	toldSub *names
+	retell  bool
+}
+
+// flight is a response that is not acknowledged yet.
+type flight struct {
+	nonce string
+	set   *cache.Set
+	sub   *names
+	body  *body
+	// complete: with it the client has everything of set that it wants.
+	complete bool
+}
+
+func newSession(limits Limits, intern *interner, m *memo, onDemand bool) *session {
+	s := &session{limits: limits, intern: intern, memo: m, onDemand: onDemand, lanes: map[envoy.Type]*lane{}}
+	types := []envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType, envoy.ExtensionType,
+		envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType}
+	if onDemand {
+		types = []envoy.Type{envoy.OnDemandType}
+	}
+	for _, t := range types {
+		s.lanes[t] = &lane{typ: t}
+	}
+	return s
+}
+
+// publish makes a snapshot the one to bring the client to.
+func (s *session) publish(snap *cache.Snapshot) { s.snap = snap }
+
+// take gives the effects since the last call.
+func (s *session) take() effects {
+	out := s.out
+	s.out = effects{}
+	return out
+}
+
+// version is what the client has of a name; "" is nothing.
+func (l *lane) version(name string) string {
+	if v, ok := l.diff[name]; ok {
+		return v
+	}
+	if !l.heldSub.has(name) {
+		return ""
+	}
+	if it := l.held.Get(name); it != nil {
+		return it.Version
+	}
+	return ""
+}
+
+// holds reports whether the client has acknowledged a version and is owed nothing of it.
+func (s *session) holds(r envoy.Ref, version string) bool {
+	l := s.lanes[r.Type]
+	return l != nil && l.sub.has(r.Name) && l.version(r.Name) == version && !l.force[r.Name]
+}
+
+func (l *lane) set(name, version string) {
+	if l.diff == nil {
+		l.diff = map[string]string{}
+	}
+	l.diff[name] = version
+}
+
+func (l *lane) again(name string) {
+	if l.force == nil {
+		l.force = map[string]bool{}
+	}
+	l.force[name] = true
+}
+
+// inFlight reports whether a name is in the response that is not acknowledged yet.
+func (l *lane) inFlight(name string) bool {
+	if l.flight == nil {
+		return false
+	}
+	for _, it := range l.flight.body.items {
+		if it.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// send puts a body in flight.
+func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message {
+	s.sent++
+	l.owed = false
+	l.flight = &flight{nonce: strconv.FormatUint(s.sent, 10), set: cur, sub: l.sub, body: b, complete: complete}
+	for _, it := range b.items {
+		delete(l.force, it.Name)
+	}
+	for _, name := range b.removed {
+		delete(l.force, name)
+	}
+	if l.typ == envoy.ClusterType {
+		s.endpointsAgain(b.items)
+	}
+	return message{body: b, nonce: l.flight.nonce}
+}
+
+// endpointsAgain: Envoy warms a cluster that has changed until its assignment
+// comes, changed or not, and asks for none that it knows already.
+func (s *session) endpointsAgain(clusters []*cache.Item) {
+	l := s.lanes[envoy.EndpointType]
+	for _, it := range clusters {
+		name := it.Assignment
+		// Before the first request for endpoints nothing is known of what the client holds.
+		if name != "" && (l.sub == nil || l.version(name) != "" || l.inFlight(name)) {
+			l.again(name)
+		}
+	}
+}
+
+// unacknowledged is how many bytes of responses are not acknowledged yet.
+func (s *session) unacknowledged() int {
+	n := 0
+	for _, l := range s.lanes {
+		if l.flight != nil {
+			n += len(l.flight.body.bytes)
+		}
+	}
+	return n
+}

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
+)
+
+// transport is the network under a stream.
+type transport interface {
+	Recv() (*discoveryv3.DeltaDiscoveryRequest, error)
+	Send(message) error
+}
+
+// stream drives one session. Its receive loop is its only goroutine.
+type stream struct {
+	server   *Server
+	tx       transport
+	node     scope.Node
+	onDemand bool
+	// pending counts wakes that no worker has seen: one worker has the stream at a time.
+	pending  atomic.Int64
+	replaced atomic.Bool
+
+	// proxy and left belong to Server.mu.
+	proxy *proxy
+	left  bool
+
+	mu      sync.Mutex
+	proxyIs acks.Proxy
+	session *session
+}
+
+func (st *stream) who() acks.Proxy {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.proxyIs
+}
+
+// setKey gives the destinations that the stream has in use.
+func (st *stream) setKey(key scope.Key) []netip.AddrPort {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.proxyIs.Key = key
+	if l := st.session.lanes[envoy.OnDemandType]; l != nil && l.sub != nil {
+		return addresses(l.sub.list)
+	}
+	return nil
+}
+
+func addresses(list []string) []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, len(list))
+	for _, name := range list {
+		if a, err := envoy.ParseGateCluster(name); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// serve is the life of a stream.
+func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) error {
+	st.server = s
+	st.session = newSession(s.limits, &s.intern, &s.memo, st.onDemand)
+	st.session.after = st.adsHolds
+	s.enter(st)
+	defer func() {
+		if s.leave(st) && !st.onDemand {
+			s.record(st, acks.Event{Kind: acks.Disconnected})
+		}
+		st.replaced.Store(true) // nothing is sent any more
+	}()
+	if !st.onDemand {
+		s.record(st, acks.Event{Kind: acks.Connected})
+		s.demander.Demand(st.who().Key, nil, st.who().Name)
+	}
+	for r := first; ; {
+		if st.replaced.Load() {
+			return status.Error(codes.Aborted, "replaced by a newer stream of the same proxy")
+		}
+		st.mu.Lock()
+		err := st.session.request(r)
+		fx := st.session.take()
+		st.mu.Unlock()
+		st.apply(fx)
+		if err != nil {
+			return err
+		}
+		s.wake(st)
+		if other, _ := s.pair(st); other != nil { // its answers may wait for this acknowledgement
+			s.wake(other)
+		}
+		if r, err = st.tx.Recv(); err != nil {
+			return err
+		}
+	}
+}
+
+// adsHolds asks the proxy's ADS session. The on-demand session is locked, never the other way round.
+func (st *stream) adsHolds(r envoy.Ref, version string) bool {
+	other, _ := st.server.pair(st)
+	if other == nil {
+		return false
+	}
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	return other.session.holds(r, version)
+}
+
+// apply does what a session wants done outside.
+func (st *stream) apply(fx effects) {
+	who := st.who()
+	if len(fx.accepted) > 0 {
+		st.server.cache.Accept(who.Key, fx.accepted)
+	}
+	for _, r := range fx.refused {
+		st.server.log.Warn("resource refused by an Envoy", "proxy", who.Name, "type", cache.Short(r.Type), "resource", r.Name, "message", r.Message)
+		st.server.cache.Reject(who.Key, r)
+	}
+	for _, e := range fx.events {
+		st.server.record(st, e)
+	}
+	if len(fx.asked) > 0 {
+		st.server.demander.Demand(who.Key, addresses(fx.asked), who.Name)
+	}
+}
+
+// step gives the next message to send.
+func (st *stream) step() (message, bool, int) {
+	s := st.server
+	if st.replaced.Load() {
+		return message{}, false, 0
+	}
+	snap := s.cache.Snapshot(st.who().Key)
+	st.settleIfMet(snap)
+	_, settled := s.pair(st)
+	st.mu.Lock()
+	st.session.publish(snap)
+	st.session.settled = settled
+	m, ok := st.session.next()
+	unacknowledged := st.session.unacknowledged()
+	fx := st.session.take()
+	st.mu.Unlock()
+	st.apply(fx)
+	return m, ok, unacknowledged
+}
+
+// settleIfMet: once everything that the proxy has asked for is in the snapshot,
+// what is missing from it is really gone.
+func (st *stream) settleIfMet(snap *cache.Snapshot) {
+	s := st.server
+	if _, settled := s.pair(st); settled || !st.onDemand || snap == nil {
+		return
+	}
+	st.mu.Lock()
+	met := st.session.met(snap)
+	st.mu.Unlock()
+	if met {
+		s.settle(st.proxy)
+	}
+}
+
+// met reports whether the snapshot answers everything that was asked for.
+func (s *session) met(snap *cache.Snapshot) bool {
+	l := s.lanes[envoy.OnDemandType]
+	if l.sub == nil {
+		return false
+	}
+	set := snap.Set(envoy.OnDemandType)
+	for _, name := range l.sub.list {
+		if set.Get(name) == nil && !set.Withheld(name) {
+			return false
+		}
+	}
+	return true
+}
