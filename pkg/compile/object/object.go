@@ -1,0 +1,52 @@
+package object
+
+import (
+	"cmp"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// Name of a namespaced object.
+func Name(m metav1.Object) model.Name {
+	return model.Name{Namespace: m.GetNamespace(), Name: m.GetName()}
+}
+
+// Origin of what is made from an object of the given kind.
+func Origin(kind string, m metav1.Object) report.Origin {
+	return report.Origin{
+		Object:     report.Object{Kind: kind, Namespace: m.GetNamespace(), Name: m.GetName()},
+		Generation: m.GetGeneration(),
+	}
+}
+
+// Age orders objects: the older first, then by namespace and name. It is the
+// order of precedence wherever two objects of one level disagree.
+func Age(a, b metav1.Object) int {
+	return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time), Name(a).Compare(Name(b)))
+}
+
+// Refused is a finding that an object, or a part of it, is not in force.
+func Refused(o report.Origin, r report.Reason, field, format string, args ...any) report.Finding {
+	return find(o, report.Accepted, r, field, fmt.Sprintf(format, args...))
+}
+
+// Unresolved is a finding on what an object names.
+func Unresolved(o report.Origin, r report.Reason, field, format string, args ...any) report.Finding {
+	return find(o, report.ResolvedRefs, r, field, fmt.Sprintf(format, args...))
+}
+
+func find(o report.Origin, c report.Condition, r report.Reason, field, message string) report.Finding {
+	return report.Finding{
+		Object: o.Object, Generation: o.Generation,
+		Condition: c, Reason: r, Field: field, Message: message,
+	}
+}
+
+// CompareOrigins is a total order on origins.
+func CompareOrigins(a, b report.Origin) int {
+	return cmp.Or(a.Object.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
+}

@@ -1,0 +1,131 @@
+package policy
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/compile/object"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// authorization is an AuthorizationPolicy in force.
+type authorization struct {
+	object  metav1.Object
+	origin  report.Origin
+	targets targets
+	deny    bool
+	audit   bool
+	rules   []model.AuthzRule
+}
+
+// authzReader reads one object and gathers what is wrong with it.
+type authzReader struct {
+	origin      report.Origin
+	deny        bool
+	trustDomain string
+	aliases     []string
+	findings    []report.Finding
+}
+
+func (r *authzReader) refuse(field, format string, args ...any) {
+	r.findings = append(r.findings, object.Refused(r.origin, report.Invalid, field, format, args...))
+}
+
+func readAuthorization(obj *meshv1a1.AuthorizationPolicy, d Defaults) (authorization, []report.Finding) {
+	r := &authzReader{
+		origin:      object.Origin("AuthorizationPolicy", obj),
+		deny:        obj.Spec.Action == meshv1a1.Deny,
+		trustDomain: d.TrustDomain,
+		aliases:     d.Aliases,
+	}
+	ts, fs := readTargets(r.origin, obj.Spec.TargetRefs, kindNamespace, kindPod, kindService, kindHTTPRoute, kindGRPCRoute, kindGateway)
+	r.findings = fs
+	c := authorization{object: obj, origin: r.origin, targets: ts, deny: r.deny, audit: obj.Spec.Mode == "Audit"}
+	if !r.deny && obj.Spec.Action != meshv1a1.Allow {
+		r.refuse("spec.action", "%q is not Allow or Deny", obj.Spec.Action)
+	}
+	if !c.audit && obj.Spec.Mode != "" && obj.Spec.Mode != "Enforce" {
+		r.refuse("spec.mode", "%q is not Enforce or Audit", obj.Spec.Mode)
+	}
+	if r.deny && len(obj.Spec.Rules) == 0 {
+		r.refuse("spec.rules", "a Deny without rules is refused: write a rule with empty braces, - {}, to deny all")
+	}
+	for i, rule := range obj.Spec.Rules {
+		if compiled, can := r.rule(fmt.Sprintf("spec.rules[%d]", i), rule); can {
+			c.rules = append(c.rules, compiled)
+		}
+	}
+	return c, r.findings
+}
+
+// rule reads a rule; can is false for one that can never match.
+func (r *authzReader) rule(field string, rule meshv1a1.AuthorizationRule) (out model.AuthzRule, can bool) {
+	if rule.Sources != nil && len(rule.Sources) == 0 {
+		r.refuse(field+".sources", "an empty list names no one: leave the field out to mean anyone")
+	}
+	if rule.To != nil && len(rule.To) == 0 {
+		r.refuse(field+".to", "an empty list names nothing: leave the field out to mean anything")
+	}
+	for i, s := range rule.Sources {
+		if source, can := r.source(fmt.Sprintf("%s.sources[%d]", field, i), s); can {
+			out.Sources = append(out.Sources, source)
+		}
+	}
+	for i, t := range rule.To {
+		out.To = append(out.To, r.to(fmt.Sprintf("%s.to[%d]", field, i), t))
+	}
+	return out, len(rule.Sources) == 0 || len(out.Sources) > 0
+}
+
+// bindAuthz puts the policies that apply on a workload's ports.
+func (p *Policies) bindAuthz(w *model.Workload, podLabels labels.Set, inv inventory) {
+	var applying []authorization
+	for _, c := range p.authz {
+		if c.origin.Namespace == w.Key.Namespace {
+			applying = append(applying, c)
+		}
+	}
+	w.Rest.Authz.DefaultDeny = p.defaults.DefaultDeny
+	for _, c := range applying {
+		if c.targets.level(podLabels) != none {
+			c.bind(&w.Rest.Authz)
+		}
+	}
+	for i := range w.Ports {
+		port := &w.Ports[i]
+		port.Authz.DefaultDeny = p.defaults.DefaultDeny
+		for _, c := range applying {
+			if c.targets.level(podLabels) != none || c.holdsThrough(inv, w.Key, port.Port) {
+				c.bind(&port.Authz)
+			}
+		}
+	}
+}
+
+// holdsThrough reports whether a Service that the policy targets leads to the port.
+func (c authorization) holdsThrough(inv inventory, key model.WorkloadKey, port uint16) bool {
+	for _, t := range c.targets {
+		if t.kind == kindService && inv.LeadsTo(model.Name{Namespace: c.origin.Namespace, Name: t.name}, key, port) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c authorization) bind(a *model.Authz) {
+	compiled := model.AuthzPolicy{Name: object.Name(c.object), Rules: c.rules, Origin: c.origin}
+	list := &a.Allow
+	switch {
+	case c.deny && c.audit:
+		list = &a.AuditDeny
+	case c.deny:
+		list = &a.Deny
+	case c.audit:
+		list = &a.AuditAllow
+	}
+	*list = append(*list, compiled)
+}

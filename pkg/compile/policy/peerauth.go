@@ -1,0 +1,171 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/compile/object"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// peerAuthentication is a PeerAuthentication in force.
+type peerAuthentication struct {
+	object  metav1.Object
+	origin  report.Origin
+	targets targets
+	mode    model.Mode
+	ports   map[uint16]model.Mode
+}
+
+func readPeerAuthentication(obj *meshv1a1.PeerAuthentication) (peerAuthentication, []report.Finding) {
+	c := peerAuthentication{object: obj, origin: object.Origin("PeerAuthentication", obj), ports: map[uint16]model.Mode{}}
+	ts, fs := readTargets(c.origin, obj.Spec.TargetRefs, kindNamespace, kindPod)
+	c.targets = ts
+	refuse := func(r report.Reason, field, format string, args ...any) {
+		fs = append(fs, object.Refused(c.origin, r, field, format, args...))
+	}
+	mode, ok := Mode(obj.Spec.Mode)
+	if !ok {
+		refuse(report.Invalid, "spec.mode", "%q is not Strict, Permissive or Disable", obj.Spec.Mode)
+	}
+	c.mode = mode
+	if obj.Spec.Ports != nil && len(obj.Spec.Ports) == 0 {
+		refuse(report.Invalid, "spec.ports", "an empty list says nothing: leave the field out")
+	}
+	for i, p := range obj.Spec.Ports {
+		field := fmt.Sprintf("spec.ports[%d]", i)
+		mode, ok := Mode(p.Mode)
+		port, valid := portNumber(p.Port)
+		_, twice := c.ports[port]
+		switch {
+		case !ok:
+			refuse(report.Invalid, field+".mode", "%q is not Strict, Permissive or Disable", p.Mode)
+		case !valid:
+			refuse(report.Invalid, field+".port", "%d is not a port number", p.Port)
+		case twice:
+			refuse(report.Invalid, field+".port", "port %d is named twice", p.Port)
+		default:
+			c.ports[port] = mode
+		}
+	}
+	switch obj.Spec.Rollout {
+	case "", "Immediate":
+	case "WhenReady":
+		refuse(report.Unsupported, "spec.rollout", "WhenReady is not carried out by this version of meshd: use Immediate")
+	default:
+		refuse(report.Invalid, "spec.rollout", "%q is not Immediate", obj.Spec.Rollout)
+	}
+	return c, fs
+}
+
+// Mode reads a mode of PeerAuthentication.
+func Mode(m meshv1a1.PeerAuthenticationMode) (model.Mode, bool) {
+	switch m {
+	case meshv1a1.Strict:
+		return model.Strict, true
+	case meshv1a1.Permissive:
+		return model.Permissive, true
+	case meshv1a1.Disable:
+		return model.Disable, true
+	}
+	return model.Strict, false
+}
+
+func portNumber(n int32) (uint16, bool) {
+	if n < 1 || n > 65535 {
+		return 0, false
+	}
+	return uint16(n), true
+}
+
+// applying are the PeerAuthentications of a workload: the most specific first, of one level the older.
+type applying struct {
+	peerAuthentication
+	level level
+}
+
+func (p *Policies) peersOf(namespace string, podLabels labels.Set) []applying {
+	var out []applying
+	for _, c := range p.peers {
+		if c.origin.Namespace != namespace {
+			continue
+		}
+		if l := c.targets.level(podLabels); l != none {
+			out = append(out, applying{c, l})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b applying) int { return cmp.Compare(b.level, a.level) })
+	return out
+}
+
+// bindPeers puts modes on a workload's ports. A port that only a
+// PeerAuthentication names becomes one of its ports.
+func (p *Policies) bindPeers(w *model.Workload, podLabels labels.Set) []report.Finding {
+	all := p.peersOf(w.Key.Namespace, podLabels)
+	fs := overriddenPeers(all)
+	for _, c := range all {
+		for port := range c.ports {
+			if !slices.ContainsFunc(w.Ports, func(q model.InboundPort) bool { return q.Port == port }) {
+				w.Ports = append(w.Ports, model.InboundPort{Port: port})
+			}
+		}
+	}
+	slices.SortFunc(w.Ports, func(a, b model.InboundPort) int { return cmp.Compare(a.Port, b.Port) })
+	p.bindMode(&w.Rest, all)
+	for i := range w.Ports {
+		p.bindMode(&w.Ports[i], all)
+	}
+	return fs
+}
+
+// bindMode: the most specific object that names the port, then the most
+// specific object, then MeshConfig.
+func (p *Policies) bindMode(port *model.InboundPort, all []applying) {
+	origin := p.defaults.Origin
+	port.Mode = p.defaults.Mode
+	if len(all) > 0 {
+		port.Mode, origin = all[0].mode, all[0].origin
+	}
+	for _, c := range all {
+		if mode, named := c.ports[port.Port]; named {
+			port.Mode, origin = mode, c.origin
+			break
+		}
+	}
+	if origin.Kind != "" {
+		port.Origins = withOrigin(port.Origins, origin)
+	}
+}
+
+// overriddenPeers tells the younger of two objects of one level what it does not decide.
+func overriddenPeers(all []applying) []report.Finding {
+	var fs []report.Finding
+	for i, loser := range all {
+		for _, winner := range all[:i] {
+			if winner.level != loser.level {
+				continue
+			}
+			fs = append(fs, object.Refused(loser.origin, report.Overridden, "spec.mode", "%s, which is older, has the same target: its mode counts", winner.origin.Object))
+			for port := range loser.ports {
+				if _, named := winner.ports[port]; named {
+					fs = append(fs, object.Refused(loser.origin, report.Overridden, "spec.ports", "%s, which is older, decides on port %d", winner.origin.Object, port))
+				}
+			}
+			break
+		}
+	}
+	return fs
+}
+
+// withOrigin gives a list with one more origin, sorted, and leaves the old list alone.
+func withOrigin(os []report.Origin, o report.Origin) []report.Origin {
+	out := append(slices.Clone(os), o)
+	slices.SortFunc(out, object.CompareOrigins)
+	return slices.Compact(out)
+}

@@ -1,0 +1,189 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/compile/object"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// The kinds of target.
+const (
+	kindNamespace = "Namespace"
+	kindPod       = "Pod"
+	kindService   = "Service"
+	kindHTTPRoute = "HTTPRoute"
+	kindGRPCRoute = "GRPCRoute"
+	kindGateway   = "Gateway"
+)
+
+const gatewayGroup = "gateway.networking.k8s.io"
+
+// groupOf is the API group of a kind of target.
+func groupOf(kind string) string {
+	switch kind {
+	case kindHTTPRoute, kindGRPCRoute, kindGateway:
+		return gatewayGroup
+	}
+	return ""
+}
+
+// target is one entry of targetRefs, read.
+type target struct {
+	field    string // spec.targetRefs[N]; "" where targetRefs was left out
+	kind     string
+	name     string
+	selector labels.Selector // of kindPod
+	keys     []string        // that the selector looks at
+}
+
+// level of a target: the more specific one wins.
+type level int
+
+// The levels of pod selection.
+const (
+	none level = iota
+	namespaceLevel
+	podLevel
+)
+
+// targets is who a policy applies to, in its own namespace.
+type targets []target
+
+// wholeNamespace is what targetRefs left out means.
+func wholeNamespace() targets { return targets{{kind: kindNamespace}} }
+
+// readTargets reads targetRefs; the kinds that the policy may name come from
+// its API. What it returns beside faults is what could be read.
+func readTargets(o report.Origin, refs []meshv1a1.TargetRef, allowed ...string) (targets, []report.Finding) {
+	if refs == nil {
+		return wholeNamespace(), nil
+	}
+	if len(refs) == 0 {
+		return wholeNamespace(), []report.Finding{object.Refused(o, report.Invalid, "spec.targetRefs", "an empty list names nothing: leave the field out to mean the whole namespace")}
+	}
+	var out targets
+	var fs []report.Finding
+	for i, ref := range refs {
+		field := fmt.Sprintf("spec.targetRefs[%d]", i)
+		t := target{field: field, kind: ref.Kind, name: ref.Name}
+		if f := readTarget(&t, o, ref, allowed); f != nil {
+			fs = append(fs, *f)
+		}
+		if t.kind != "" {
+			out = append(out, t)
+		}
+	}
+	return out, fs
+}
+
+// readTarget checks one reference. A reference that could mean any pod of the
+// namespace becomes the namespace, so that a policy that fails closed does so
+// for all whom it may have meant; one into another namespace means no one.
+func readTarget(t *target, o report.Origin, ref meshv1a1.TargetRef, allowed []string) *report.Finding {
+	fault := func(sub, format string, args ...any) *report.Finding {
+		f := object.Refused(o, report.Invalid, t.field+sub, format, args...)
+		return &f
+	}
+	if !slices.Contains(allowed, ref.Kind) {
+		t.kind = kindNamespace
+		return fault(".kind", "%q is no kind that a %s can target: use one of %v", ref.Kind, o.Kind, allowed)
+	}
+	if ref.Group != groupOf(ref.Kind) {
+		return fault(".group", "%s is of group %q: leave the field out", ref.Kind, groupOf(ref.Kind))
+	}
+	if ref.Kind != kindPod && ref.Selector != nil {
+		return fault(".selector", "only kind Pod takes a selector")
+	}
+	if ref.SectionName != "" && groupOf(ref.Kind) == "" {
+		return fault(".sectionName", "%s has no sections", ref.Kind)
+	}
+	switch ref.Kind {
+	case kindNamespace:
+		if ref.Name != "" && ref.Name != o.Namespace {
+			t.kind = ""
+			return fault(".name", "a policy applies to its own namespace %s, not to %s: leave the name out, or write the policy there", o.Namespace, ref.Name)
+		}
+	case kindPod:
+		return readPods(t, ref, fault)
+	default:
+		if ref.Name == "" {
+			t.kind = ""
+			return fault(".name", "name the %s", ref.Kind)
+		}
+	}
+	return nil
+}
+
+func readPods(t *target, ref meshv1a1.TargetRef, fault func(sub, format string, args ...any) *report.Finding) *report.Finding {
+	t.kind = kindNamespace // until the selector has been read
+	if ref.Name != "" {
+		return fault(".name", "pods are selected by labels, not by name: use selector")
+	}
+	if ref.Selector == nil || len(ref.Selector.MatchLabels)+len(ref.Selector.MatchExpressions) == 0 {
+		return fault(".selector", "an empty selector names no pods: use kind Namespace to mean all of them")
+	}
+	selector, err := metav1.LabelSelectorAsSelector(ref.Selector)
+	if err != nil {
+		return fault(".selector", "%v", err)
+	}
+	t.kind, t.selector = kindPod, selector
+	for k := range ref.Selector.MatchLabels {
+		t.keys = append(t.keys, k)
+	}
+	for _, e := range ref.Selector.MatchExpressions {
+		t.keys = append(t.keys, e.Key)
+	}
+	return nil
+}
+
+// level is the most specific target that selects a pod with these labels.
+func (ts targets) level(podLabels labels.Labels) level {
+	out := none
+	for _, t := range ts {
+		switch {
+		case t.kind == kindNamespace:
+			out = max(out, namespaceLevel)
+		case t.kind == kindPod && t.selector.Matches(podLabels):
+			out = max(out, podLevel)
+		}
+	}
+	return out
+}
+
+// inventory is what targets are looked up in.
+type inventory interface {
+	// Selects reports whether any pod of the namespace is matched.
+	Selects(namespace string, matches func(labels map[string]string) bool) bool
+	// Known reports whether there is such a Service.
+	Known(service model.Name) bool
+	// LeadsTo reports whether a Service leads to a port of a workload.
+	LeadsTo(service model.Name, key model.WorkloadKey, port uint16) bool
+}
+
+// unresolved tells which targets of a policy name nothing that exists.
+func (ts targets) unresolved(o report.Origin, inv inventory) []report.Finding {
+	var fs []report.Finding
+	for _, t := range ts {
+		switch t.kind {
+		case kindNamespace:
+		case kindPod:
+			if !inv.Selects(o.Namespace, func(l map[string]string) bool { return t.selector.Matches(labels.Set(l)) }) {
+				fs = append(fs, object.Unresolved(o, report.NoMatch, t.field+".selector", "no pod of namespace %s has these labels", o.Namespace))
+			}
+		case kindService:
+			if !inv.Known(model.Name{Namespace: o.Namespace, Name: t.name}) {
+				fs = append(fs, object.Unresolved(o, report.NotFound, t.field+".name", "there is no Service %s/%s", o.Namespace, t.name))
+			}
+		default:
+			fs = append(fs, object.Unresolved(o, report.NotFound, t.field, "there is no %s %s/%s: this version of meshd serves none", t.kind, o.Namespace, t.name))
+		}
+	}
+	return fs
+}
