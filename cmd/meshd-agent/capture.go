@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -27,7 +30,13 @@ func captureConfig(args []string) (capture.Config, error) {
 	fs.Func("exclude-outbound-ports", "`ports` of destinations that are reached directly", list(&cfg.OutboundPorts, readPort))
 	fs.Func("exclude-outbound-cidrs", "`CIDRs` of destinations that are reached directly", list(&cfg.OutboundCIDRs, netip.ParsePrefix))
 	fs.Func("exclude-uids", "`IDs` of users whose processes reach every destination directly", list(&cfg.UIDs, readUID))
+	// A bad flag is told once, by the error: the reason is to be one line.
+	fs.SetOutput(io.Discard)
 	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(os.Stderr)
+			fs.PrintDefaults()
+		}
 		return cfg, err
 	}
 	if fs.NArg() > 0 {

@@ -3,9 +3,8 @@ package capture
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"math"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/google/nftables"
@@ -50,19 +49,10 @@ func Apply(cfg Config) error {
 	return nil
 }
 
-// addDeliverySource6 gives lo the address ::6, where there is IPv6.
+// addDeliverySource6 gives lo the address ::6, where the pod speaks IPv6.
+// Elsewhere it would only make resolvers believe that there is IPv6. It is
+// deprecated from the start, so that the kernel never chooses it as a source by itself.
 func addDeliverySource6() error {
-	const sysctl = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
-	off, err := os.ReadFile(sysctl)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("is there IPv6: %w", err)
-	}
-	if strings.TrimSpace(string(off)) != "0" {
-		return nil
-	}
 	h, err := rtnetlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open rtnetlink: %w", err)
@@ -72,16 +62,41 @@ func addDeliverySource6() error {
 	if err != nil {
 		return fmt.Errorf("find lo: %w", err)
 	}
+	used, err := speaksIPv6(h, lo)
+	if err != nil || !used {
+		return err
+	}
 	a := DeliverySource6()
 	address := &rtnetlink.Addr{
-		IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())},
-		Flags: unix.IFA_F_NODAD,
-		Scope: unix.RT_SCOPE_HOST,
+		IPNet:    &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())},
+		Flags:    unix.IFA_F_NODAD,
+		ValidLft: math.MaxUint32, PreferedLft: 0,
 	}
 	if err := h.AddrReplace(lo, address); err != nil {
 		return fmt.Errorf("add %s to lo: %w", a, err)
 	}
 	return nil
+}
+
+// speaksIPv6 reports whether an interface other than lo has an IPv6 address
+// beyond the link, and lo has IPv6 at all.
+func speaksIPv6(h *rtnetlink.Handle, lo rtnetlink.Link) (bool, error) {
+	addresses, err := h.AddrList(nil, unix.AF_INET6)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("list IPv6 addresses: %w", err)
+	}
+	onLo, elsewhere := false, false
+	for _, a := range addresses {
+		if a.LinkIndex == lo.Attrs().Index {
+			onLo = true
+		} else if a.IP.IsGlobalUnicast() {
+			elsewhere = true
+		}
+	}
+	return onLo && elsewhere, nil
 }
 
 // explain says in one line what the kernel's answer means for whoever runs this.

@@ -64,19 +64,26 @@ func TestAgainChangesNothing(t *testing.T) {
 	if d := cmp.Diff(first, listing(w)); d != "" {
 		t.Errorf("something is left of another configuration:\n%s", d)
 	}
-	lo, err := rtnetlink.LinkByName("lo")
-	w.must(err)
-	addresses, err := rtnetlink.AddrList(lo, unix.AF_INET6)
+	if n := w.deliverySources6(); n != 1 {
+		t.Errorf("lo has ::6 %d times", n)
+	}
+}
+
+// deliverySources6 counts ::6 on the interfaces of the thread's namespace.
+func (w *world) deliverySources6() int {
+	w.t.Helper()
+	addresses, err := rtnetlink.AddrList(nil, unix.AF_INET6)
 	w.must(err)
 	count := 0
 	for _, a := range addresses {
 		if a.IP.Equal(net.IP(DeliverySource6().AsSlice())) {
 			count++
+			if a.Flags&unix.IFA_F_DEPRECATED == 0 {
+				w.t.Error("::6 may be chosen as a source")
+			}
 		}
 	}
-	if count != 1 {
-		t.Errorf("lo has ::6 %d times", count)
-	}
+	return count
 }
 
 func TestOtherTablesStay(t *testing.T) {
@@ -118,17 +125,36 @@ func TestManyExclusions(t *testing.T) {
 }
 
 func TestWithoutIPv6(t *testing.T) {
-	w := newWorld(t)
-	w.serve()
-	w.in(w.pod, func() {
-		w.must(os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0))
-	})
-	w.capture(Config{})
-	w.in(w.pod, func() {
-		if got := w.dial(call{uid: app, to: outside4 + ":80"}); got != "15001 10.77.0.1:80" {
-			t.Error(got)
-		}
-	})
+	for name, take := range map[string]func(*world){
+		"disabled": func(w *world) {
+			w.must(os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0))
+		},
+		"disabled on lo": func(w *world) {
+			w.must(os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("1"), 0))
+		},
+		"no address": func(w *world) {
+			eth0, err := rtnetlink.LinkByName("eth0")
+			w.must(err)
+			a, err := rtnetlink.ParseAddr(pod6 + "/64")
+			w.must(err)
+			w.must(rtnetlink.AddrDel(eth0, a))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.serve()
+			w.in(w.pod, func() { take(w) })
+			w.capture(Config{})
+			w.in(w.pod, func() {
+				if got := w.dial(call{uid: app, to: outside4 + ":80"}); got != "15001 10.77.0.1:80" {
+					t.Error(got)
+				}
+				if n := w.deliverySources6(); n != 0 {
+					t.Errorf("lo has ::6 %d times", n)
+				}
+			})
+		})
+	}
 }
 
 // TestForwardedIsLeftAlone: a pod may be a router for others, containers within it for one.
