@@ -146,14 +146,12 @@ func (v *Verifier) verify(token *jwt.JSONWebToken, dest ...any) error {
 			continue
 		}
 		candidates++
-		var ignored map[string]any
-		if token.Claims(k.Key, &ignored) != nil {
-			continue
+		switch err := token.Claims(k.Key, dest...); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jose.ErrCryptoFailure):
+			return refusal.New(refusal.TokenMalformed, "the token cannot be read", "%v", err)
 		}
-		if err := token.Claims(k.Key, dest...); err != nil {
-			return refusal.New(refusal.TokenMalformed, "the token's claims cannot be read", "%v", err)
-		}
-		return nil
 	}
 	if candidates == 0 {
 		return refusal.New(refusal.TokenKeyUnknown, "the token is signed by no key of the issuer", "key id %q", header.KeyID)

@@ -1,12 +1,20 @@
 package catest
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
@@ -111,4 +119,53 @@ func WriteFile(t testing.TB, path, content string) {
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// ClientTLS verifies meshd as an agent does and shows certs, if any.
+func (c *CA) ClientTLS(certs ...tls.Certificate) *tls.Config {
+	td := spiffeid.RequireTrustDomainFromString(TrustDomain)
+	bundle := x509bundle.FromX509Authorities(td, c.Authority.Roots())
+	cfg := tlsconfig.TLSClientConfig(bundle, tlsconfig.AuthorizeMemberOf(td))
+	cfg.MinVersion = tls.VersionTLS13
+	// A fixed choice: a certificate is shown even if it is not of the server's CA.
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if len(certs) == 0 {
+			return &tls.Certificate{}, nil
+		}
+		return &certs[0], nil
+	}
+	return cfg
+}
+
+// Certificate gives a certificate of the mesh with its key.
+func (c *CA) Certificate(t testing.TB, namespace, account string) tls.Certificate {
+	t.Helper()
+	id, err := identity.New(c.Authority.TrustDomain(), namespace, account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, csr := CSR(t, &x509.CertificateRequest{})
+	issued, err := c.Authority.Sign(id, csr, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := tls.Certificate{PrivateKey: key, Leaf: issued.Chain[0]}
+	for _, cert := range issued.Chain {
+		out.Certificate = append(out.Certificate, cert.Raw)
+	}
+	return out
+}
+
+// CSR signs a request with a new P-256 key.
+func CSR(t testing.TB, template *x509.CertificateRequest) (*ecdsa.PrivateKey, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, der
 }

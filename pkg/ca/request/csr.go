@@ -30,8 +30,8 @@ func Check(der []byte, id identity.ID) (*ecdsa.PublicKey, error) {
 	}
 	var outer asn1.RawValue
 	rest, err := asn1.Unmarshal(der, &outer)
-	if err != nil {
-		return nil, refusal.New(refusal.CSRMalformed, "the CSR is not PKCS #10 in DER", "%v", err)
+	if err != nil || outer.Class != asn1.ClassUniversal || outer.Tag != asn1.TagSequence {
+		return nil, refusal.New(refusal.CSRMalformed, "the CSR is not PKCS #10 in DER", "tag %d, error %v", outer.Tag, err)
 	}
 	if len(rest) > 0 {
 		return nil, refusal.New(refusal.CSRTrailingData, "the CSR is followed by other bytes", "%d bytes", len(rest))
