@@ -6,26 +6,38 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.spec.source`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.total`,priority=1
+// +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="metadata.name must be default: only that one counts"
+// +kubebuilder:resource:scope=Cluster,categories=meshd
 type CertificateAuthority struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              CertificateAuthoritySpec   `json:"spec,omitempty"`
-	Status            CertificateAuthorityStatus `json:"status,omitempty"`
+	// +kubebuilder:default={}
+	Spec   CertificateAuthoritySpec   `json:"spec,omitempty"`
+	Status CertificateAuthorityStatus `json:"status,omitempty"`
 }
 
 // CertificateAuthoritySpec says where the root comes from and how long things live.
 type CertificateAuthoritySpec struct {
+	// Source of the root: made by meshd, or given in a Secret.
 	// +kubebuilder:validation:Enum=SelfSigned;Secret
 	// +kubebuilder:default=SelfSigned
 	Source string `json:"source,omitempty"`
 	// SecretRef with source Secret: tls.crt, tls.key, ca.crt.
 	// +optional
+	// +kubebuilder:default={}
 	SecretRef *SecretRef `json:"secretRef,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Lifetimes Lifetimes `json:"lifetimes,omitempty"`
 	// Rotate: any new value starts a rotation of the root.
 	// +optional
+	// +kubebuilder:validation:MaxLength=256
 	Rotate string `json:"rotate,omitempty"`
 	// Paused stops a rotation where it is.
 	// +optional
@@ -35,12 +47,22 @@ type CertificateAuthoritySpec struct {
 // SecretRef names a Secret.
 type SecretRef struct {
 	// +kubebuilder:default=meshd-system
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespace string `json:"namespace,omitempty"`
 	// +kubebuilder:default=meshd-ca
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name,omitempty"`
 }
 
-// Lifetimes of what the CA signs.
+// Lifetimes of what the CA signs. Nothing outlives what signed it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.leaf) || duration(self.leaf) >= duration('1s')",fieldPath=".leaf",message="leaf must be at least 1s"
+// +kubebuilder:validation:XValidation:rule="!has(self.issuer) || !has(self.leaf) || duration(self.issuer) >= duration(self.leaf)",fieldPath=".issuer",message="issuer must not be less than leaf: nothing outlives what signed it"
+// +kubebuilder:validation:XValidation:rule="!has(self.root) || !has(self.issuer) || duration(self.root) >= duration(self.issuer)",fieldPath=".root",message="root must not be less than issuer: nothing outlives what signed it"
 type Lifetimes struct {
 	// +kubebuilder:default="87600h"
 	Root Duration `json:"root,omitempty"`

@@ -9,29 +9,49 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:printcolumn:name="Trust Domain",type=string,JSONPath=`.spec.trustDomain`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.total`,priority=1
+// +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="metadata.name must be default: only that one counts"
+// +kubebuilder:resource:scope=Cluster,categories=meshd
 type MeshConfig struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              MeshConfigSpec   `json:"spec,omitempty"`
-	Status            MeshConfigStatus `json:"status,omitempty"`
+	// +kubebuilder:default={}
+	Spec   MeshConfigSpec   `json:"spec,omitempty"`
+	Status MeshConfigStatus `json:"status,omitempty"`
 }
 
 // MeshConfigSpec says how the mesh works where no policy says otherwise.
 type MeshConfigSpec struct {
 	// TrustDomain of all identities. May not change while proxies live.
 	// +kubebuilder:default=cluster.local
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[a-z0-9._-]+$`
 	TrustDomain string `json:"trustDomain,omitempty"`
 	// TrustDomainAliases: peers of these are treated as of trustDomain.
 	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=255
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9._-]+$`
 	TrustDomainAliases []string `json:"trustDomainAliases,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Identity IdentitySpec `json:"identity,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Injection InjectionSpec `json:"injection,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Egress EgressSpec `json:"egress,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Telemetry TelemetrySpec `json:"telemetry,omitempty"`
 	// Scope: Learned gives a proxy what its workload has used; All gives every destination up front.
 	// +kubebuilder:validation:Enum=Learned;All
@@ -39,8 +59,13 @@ type MeshConfigSpec struct {
 	Scope string `json:"scope,omitempty"`
 	// CIDRs of services and pods, where they cannot be read from the cluster.
 	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 10.1.0.0/16 or fd00::/8"
 	CIDRs []string `json:"cidrs,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Defaults DefaultsSpec `json:"defaults,omitempty"`
 }
 
@@ -58,6 +83,7 @@ type InjectionSpec struct {
 	// +kubebuilder:default=OptIn
 	Default string `json:"default,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Proxy ProxySpec `json:"proxy,omitempty"`
 	// +optional
 	Exclude ExcludeSpec `json:"exclude,omitempty"`
@@ -65,10 +91,14 @@ type InjectionSpec struct {
 
 // ProxySpec is the sidecar's container.
 type ProxySpec struct {
+	// Image of the proxy; "" is the one that meshd was made with.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Image string `json:"image,omitempty"`
 	// Concurrency is the number of worker threads.
 	// +kubebuilder:default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=256
 	Concurrency int32 `json:"concurrency,omitempty"`
 	// +kubebuilder:validation:Enum=trace;debug;info;warning;error;critical;off
 	// +kubebuilder:default=warning
@@ -80,13 +110,26 @@ type ProxySpec struct {
 // ExcludeSpec is traffic that is not captured.
 type ExcludeSpec struct {
 	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:Minimum=1
+	// +kubebuilder:validation:items:Maximum=65535
 	InboundPorts []int32 `json:"inboundPorts,omitempty"`
 	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:Minimum=1
+	// +kubebuilder:validation:items:Maximum=65535
 	OutboundPorts []int32 `json:"outboundPorts,omitempty"`
 	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 10.1.0.0/16 or fd00::/8"
 	OutboundCIDRs []string `json:"outboundCIDRs,omitempty"`
 	// UIDs whose outbound traffic is not captured.
 	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:Minimum=0
+	// +kubebuilder:validation:items:Maximum=4294967294
 	UIDs []int64 `json:"uids,omitempty"`
 }
 
@@ -97,9 +140,17 @@ type EgressSpec struct {
 	Mode string `json:"mode,omitempty"`
 	// Hosts let out under Deny: "api.example.com" or "*.example.com".
 	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Hosts []string `json:"hosts,omitempty"`
 	// CIDRs let out under Deny.
 	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 10.1.0.0/16 or fd00::/8"
 	CIDRs []string `json:"cidrs,omitempty"`
 }
 
@@ -111,6 +162,7 @@ type TelemetrySpec struct {
 	// +optional
 	Tracing TracingSpec `json:"tracing,omitempty"`
 	// +optional
+	// +kubebuilder:default={}
 	Metrics MetricsSpec `json:"metrics,omitempty"`
 }
 
@@ -118,8 +170,12 @@ type TelemetrySpec struct {
 type TracingSpec struct {
 	// OTLP is HOST:PORT of the collector; "" is no tracing.
 	// +optional
+	// +kubebuilder:validation:MaxLength=260
+	// +kubebuilder:validation:Pattern=`^$|^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4}$`
 	OTLP string `json:"otlp,omitempty"`
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
 	SamplePercent int32 `json:"samplePercent,omitempty"`
 }
 
@@ -127,6 +183,7 @@ type TracingSpec struct {
 type MetricsSpec struct {
 	// MaxSeries per proxy.
 	// +kubebuilder:default=2000
+	// +kubebuilder:validation:Minimum=1
 	MaxSeries int32 `json:"maxSeries,omitempty"`
 }
 

@@ -16,6 +16,13 @@ const (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=meshd
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.total`,priority=1
+// +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type PeerAuthentication struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -27,13 +34,22 @@ type PeerAuthentication struct {
 type PeerAuthenticationSpec struct {
 	// TargetRefs: Namespace or Pod; left out = the whole namespace.
 	// +optional
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:XValidation:rule="self.kind in ['Namespace', 'Pod']",fieldPath=".kind",message="kind must be Namespace or Pod"
 	TargetRefs []TargetRef `json:"targetRefs,omitempty"`
 	// +kubebuilder:validation:Enum=Strict;Permissive;Disable
 	Mode PeerAuthenticationMode `json:"mode"`
 	// Ports with a mode of their own.
 	// +optional
+	// +listType=map
+	// +listMapKey=port
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
 	Ports []PeerAuthenticationPort `json:"ports,omitempty"`
+	// Rollout: WhenReady comes later; until then it is refused.
 	// +kubebuilder:validation:Enum=Immediate;WhenReady
+	// +kubebuilder:validation:XValidation:rule="self != 'WhenReady'",message="WhenReady comes with a later version: use Immediate"
 	// +kubebuilder:default=Immediate
 	Rollout string `json:"rollout,omitempty"`
 }

@@ -6,17 +6,32 @@ import (
 )
 
 // TargetRef names what a policy applies to, always in the policy's own namespace.
+//
+// +kubebuilder:validation:XValidation:rule="self.kind == 'Pod' ? has(self.selector) && !has(self.name) : !has(self.selector)",message="kind Pod takes a selector and no name, other kinds take no selector"
+// +kubebuilder:validation:XValidation:rule="self.kind in ['Pod', 'Namespace'] || has(self.name)",message="a name is needed with this kind"
+// +kubebuilder:validation:XValidation:rule="!has(self.group) || (self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway'] ? self.group == 'gateway.networking.k8s.io' : size(self.group) == 0)",message="the group is not that of the kind: leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(self.sectionName) || self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']",message="sectionName goes with HTTPRoute, GRPCRoute (a rule) and Gateway (a listener) only"
+// +kubebuilder:validation:XValidation:rule="!has(self.selector) || ((has(self.selector.matchLabels) || has(self.selector.matchExpressions)) && (!has(self.selector.matchLabels) || size(self.selector.matchLabels) > 0) && (!has(self.selector.matchExpressions) || size(self.selector.matchExpressions) > 0))",message="an empty selector is not any pod: name a label, or target the Namespace"
 type TargetRef struct {
 	// Group of the target; may be left out, since the kind tells.
 	// +optional
+	// +kubebuilder:validation:MaxLength=253
 	Group string `json:"group,omitempty"`
 	// Kind of the target.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
 	Kind string `json:"kind"`
 	// Name of the target; not with kind Pod, and not needed with kind Namespace.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name,omitempty"`
 	// SectionName is a rule of a route or a listener of a Gateway.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	SectionName string `json:"sectionName,omitempty"`
 	// Selector of pods; with kind Pod only.
 	// +optional
@@ -45,6 +60,7 @@ type PolicyStatus struct {
 	Laggards []string `json:"laggards,omitempty"`
 	// Targets has one entry per target reference.
 	// +optional
+	// +kubebuilder:validation:MaxItems=16
 	Targets []TargetStatus `json:"targets,omitempty"`
 }
 

@@ -6,6 +6,12 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=meshd
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.total`,priority=1
+// +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type TrafficPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -17,6 +23,8 @@ type TrafficPolicy struct {
 type TrafficPolicySpec struct {
 	// TargetRefs: Service, HTTPRoute, GRPCRoute (sectionName = a rule), Gateway or Namespace.
 	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:XValidation:rule="self.kind in ['Service', 'HTTPRoute', 'GRPCRoute', 'Gateway', 'Namespace']",fieldPath=".kind",message="kind must be Service, HTTPRoute, GRPCRoute, Gateway or Namespace"
 	TargetRefs      []TargetRef `json:"targetRefs"`
 	TrafficSettings `json:",inline"`
 }
@@ -45,6 +53,9 @@ type TrafficSettings struct {
 }
 
 // Timeout bounds a request.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.connect) || duration(self.connect) > duration('0s')",fieldPath=".connect",message="connect must be more than 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.request) || !has(self.backend) || duration(self.request) == duration('0s') || duration(self.backend) <= duration(self.request)",fieldPath=".backend",message="backend, one try, must not be more than request, all of them"
 type Timeout struct {
 	// Request, all tries together; none unless said.
 	// +optional
@@ -52,8 +63,10 @@ type Timeout struct {
 	// Backend is one try; none unless said.
 	// +optional
 	Backend Duration `json:"backend,omitempty"`
+	// Idle time of a connection; 0s is no bound.
 	// +kubebuilder:default="1h"
 	Idle Duration `json:"idle,omitempty"`
+	// Connect is the time a connection may take to come up.
 	// +kubebuilder:default="1s"
 	Connect Duration `json:"connect,omitempty"`
 }
@@ -63,12 +76,23 @@ type Retry struct {
 	// Attempts are retries, not counting the first try.
 	// +optional
 	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=25
 	Attempts *int32 `json:"attempts,omitempty"`
 	// On: ConnectFailure, RefusedStream, ResetBeforeRequest unless said.
 	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Enum=ConnectFailure;RefusedStream;ResetBeforeRequest;Reset;Unavailable;DeadlineExceeded;ResourceExhausted;Internal;Cancelled
 	On []string `json:"on,omitempty"`
-	// Codes are HTTP status codes.
+	// Codes are HTTP status codes, 400 to 599.
 	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:Minimum=400
+	// +kubebuilder:validation:items:Maximum=599
 	Codes []int32 `json:"codes,omitempty"`
 	// NonIdempotent: true = POST and PATCH are retried on everything in `on` and `codes`;
 	// false = only where the request was provably not processed.
@@ -81,6 +105,9 @@ type Retry struct {
 }
 
 // Backoff between tries, with full jitter.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.base) || duration(self.base) > duration('0s')",fieldPath=".base",message="base must be more than 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.base) || !has(self.max) || duration(self.base) <= duration(self.max)",fieldPath=".max",message="max (250ms unless said) must not be less than base"
 type Backoff struct {
 	// +kubebuilder:default="25ms"
 	Base Duration `json:"base,omitempty"`
@@ -90,41 +117,58 @@ type Backoff struct {
 
 // RetryBudget bounds retries by the active requests.
 type RetryBudget struct {
+	// Percent of the active requests that may be retries.
 	// +kubebuilder:default=20
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
 	Percent *int32 `json:"percent,omitempty"`
 	// Minimum of concurrent retries that is always allowed.
 	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Minimum *int32 `json:"minimum,omitempty"`
 }
 
 // CircuitBreaker bounds what a proxy has open to one destination.
 type CircuitBreaker struct {
 	// +kubebuilder:default=1024
+	// +kubebuilder:validation:Minimum=1
 	MaxConnections int32 `json:"maxConnections,omitempty"`
 	// +kubebuilder:default=1024
+	// +kubebuilder:validation:Minimum=1
 	MaxPendingRequests int32 `json:"maxPendingRequests,omitempty"`
 	// +kubebuilder:default=1024
+	// +kubebuilder:validation:Minimum=1
 	MaxRequests int32 `json:"maxRequests,omitempty"`
 }
 
 // OutlierDetection leaves out endpoints that fail.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.interval) || duration(self.interval) > duration('0s')",fieldPath=".interval",message="interval must be more than 0"
+// +kubebuilder:validation:XValidation:rule="!has(self.baseEjection) || duration(self.baseEjection) > duration('0s')",fieldPath=".baseEjection",message="baseEjection must be more than 0"
 type OutlierDetection struct {
 	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=1
 	ConsecutiveErrors int32 `json:"consecutiveErrors,omitempty"`
 	// +kubebuilder:default="10s"
 	Interval Duration `json:"interval,omitempty"`
 	// +kubebuilder:default="30s"
 	BaseEjection Duration `json:"baseEjection,omitempty"`
 	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
 	MaxEjectedPercent int32 `json:"maxEjectedPercent,omitempty"`
 }
 
 // LoadBalancing chooses an endpoint.
+//
+// +kubebuilder:validation:XValidation:rule="!(self.policy in ['RingHash', 'Maglev']) || has(self.hash)",fieldPath=".hash",message="RingHash and Maglev need a hash"
+// +kubebuilder:validation:XValidation:rule="!has(self.slowStart) || self.policy in ['RoundRobin', 'LeastRequest']",fieldPath=".slowStart",message="slowStart goes with RoundRobin and LeastRequest only"
 type LoadBalancing struct {
 	// +kubebuilder:validation:Enum=RoundRobin;LeastRequest;Random;RingHash;Maglev
 	// +kubebuilder:default=LeastRequest
 	Policy string `json:"policy,omitempty"`
-	// Hash: exactly one of its fields, with RingHash and Maglev.
+	// Hash: exactly one of its fields. RingHash and Maglev need it, the others do not look at it.
 	// +optional
 	Hash *Hash `json:"hash,omitempty"`
 	// SlowStart of a new endpoint.
@@ -133,27 +177,41 @@ type LoadBalancing struct {
 }
 
 // Hash says what is hashed.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.header), has(self.cookie), has(self.sourceIP) && self.sourceIP].filter(x, x).size() == 1",message="exactly one of header, cookie and sourceIP is needed"
 type Hash struct {
 	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`
 	Header string `json:"header,omitempty"`
 	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`
 	Cookie string `json:"cookie,omitempty"`
 	// +optional
 	SourceIP bool `json:"sourceIP,omitempty"`
 }
 
 // RateLimit is a token bucket per proxy; beyond it requests are answered 429.
+//
+// +kubebuilder:validation:XValidation:rule="duration(self.per) >= duration('50ms')",fieldPath=".per",message="per must be at least 50ms"
 type RateLimit struct {
+	// +kubebuilder:validation:Minimum=1
 	Requests int32    `json:"requests"`
 	Per      Duration `json:"per"`
 	// +optional
+	// +kubebuilder:validation:Minimum=1
 	Burst int32 `json:"burst,omitempty"`
 	// +kubebuilder:validation:Enum=All;SourceIdentity
 	// +kubebuilder:default=All
 	Key string `json:"key,omitempty"`
 }
 
-// Fault is injected on purpose.
+// Fault is injected on purpose: a delay, an abort or both.
+//
+// +kubebuilder:validation:MinProperties=1
 type Fault struct {
 	// +optional
 	Delay *FaultDelay `json:"delay,omitempty"`
@@ -162,14 +220,22 @@ type Fault struct {
 }
 
 // FaultDelay holds a share of the requests.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || duration(self.duration) > duration('0s')",fieldPath=".duration",message="duration must be more than 0"
 type FaultDelay struct {
 	Duration Duration `json:"duration"`
-	Percent  int32    `json:"percent"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	Percent int32 `json:"percent"`
 }
 
 // FaultAbort answers a share of the requests.
 type FaultAbort struct {
-	Status  int32 `json:"status"`
+	// +kubebuilder:validation:Minimum=200
+	// +kubebuilder:validation:Maximum=599
+	Status int32 `json:"status"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
 	Percent int32 `json:"percent"`
 }
 
