@@ -184,9 +184,6 @@ func (p *pipeline) compile(in input) {
 	began := time.Now()
 	config := p.config
 	config.Accepted = p.memory
-	if p.live() == 0 {
-		config.TrustDomain = ""
-	}
 	mesh, findings := compile.Compile(in.snapshot, config)
 	p.metrics.Compiled(time.Since(began), len(findings))
 	memory := compile.Remember(p.memory, in.snapshot, findings)
@@ -201,9 +198,6 @@ func (p *pipeline) compile(in input) {
 	p.mu.Unlock()
 	p.rekey()
 }
-
-// live is how many proxies are connected.
-func (p *pipeline) live() int { return len(p.book.Ledger().Proxies()) }
 
 func (p *pipeline) takeDirty() []scope.Key {
 	p.mu.Lock()

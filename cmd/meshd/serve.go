@@ -95,6 +95,7 @@ type daemon struct {
 	pipeline  *pipeline
 	state     *stater
 	grpc      *grpc.Server
+	xds       *server.Server
 	lifetimes ca.Lifetimes
 }
 
@@ -108,8 +109,9 @@ func newDaemon(f serveFlags, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
-	d.source = crds.NewFileSource(f.config)
-	trustDomain := compile.TrustDomain(snapshot)
+	d.source = crds.NewFileSource(f.config, crds.FileOptions{})
+	first, _ := compile.Compile(snapshot, compile.Config{SystemNamespace: f.namespace, CIDRs: cidrs})
+	trustDomain := first.Settings.TrustDomain
 	if err := d.openAuthority(trustDomain, snapshot); err != nil {
 		return nil, err
 	}
@@ -122,12 +124,12 @@ func newDaemon(f serveFlags, log *slog.Logger) (*daemon, error) {
 		Cache: published, Keyer: d.pipeline, Demander: d.pipeline,
 		Recorder: recorder{book: book, log: log, metrics: d.metrics}, Log: log,
 	})
-	d.pipeline.rekey = xds.Rekey
+	d.pipeline.rekey, d.xds = xds.Rekey, xds
 	return d, d.openGRPC(trustDomain, xds)
 }
 
 func (d *daemon) openAuthority(trustDomain string, snapshot *crds.Snapshot) error {
-	d.lifetimes = lifetimes(snapshot)
+	d.lifetimes = lifetimes(snapshot, ca.DefaultLifetimes())
 	authority, err := ca.New(ca.Config{
 		TrustDomain: trustDomain, Store: store.File{Dir: d.flags.stateDir}, Lifetimes: d.lifetimes, Log: d.log,
 	})
@@ -154,9 +156,7 @@ func (d *daemon) openGRPC(trustDomain string, xds *server.Server) error {
 		return err
 	}
 	rules := authn.Rules{}
-	for _, method := range server.Methods() {
-		rules[method] = authn.Certificate
-	}
+	xds.Register(certificateOnly(rules))
 	ac := authn.Config{TrustDomain: trustDomain, Rules: rules, Log: d.log}
 	if d.flags.tokenIssuer != "" {
 		verifier, err := attest.New(attest.Config{
@@ -172,7 +172,7 @@ func (d *daemon) openGRPC(trustDomain string, xds *server.Server) error {
 	if err != nil {
 		return err
 	}
-	options := append(server.ServerOptions(server.Options{}),
+	options := append(server.ServerOptions(server.Transport{}),
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.ChainUnaryInterceptor(layer.Unary()), grpc.ChainStreamInterceptor(layer.Stream()))
 	d.grpc = grpc.NewServer(options...)
@@ -181,6 +181,19 @@ func (d *daemon) openGRPC(trustDomain string, xds *server.Server) error {
 		cav1.RegisterCertificateServiceServer(d.grpc, service.New(service.Config{Signer: d.authority, Log: d.log}))
 	}
 	return nil
+}
+
+// certificateOnly notes the methods of services that are for mesh certificates only.
+type certificateOnly authn.Rules
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r certificateOnly) RegisterService(desc *grpc.ServiceDesc, _ any) {
+	for _, m := range desc.Methods {
+		r["/"+desc.ServiceName+"/"+m.MethodName] = authn.Certificate
+	}
+	for _, s := range desc.Streams {
+		r["/"+desc.ServiceName+"/"+s.StreamName] = authn.Certificate
+	}
 }
 
 // run starts everything, and stops it in reverse when ctx ends or a part fails.
@@ -226,6 +239,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	cancel()
 	d.grpc.Stop()
+	d.xds.Close()
 	err = errors.Join(err, web.Close(), admin.Close())
 	group.Wait()
 	return err
@@ -233,7 +247,7 @@ func (d *daemon) run(ctx context.Context) error {
 
 // take is where snapshots come in.
 func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
-	if next := lifetimes(snapshot); next != d.lifetimes {
+	if next := lifetimes(snapshot, d.lifetimes); next != d.lifetimes {
 		if err := d.authority.SetLifetimes(next); err != nil {
 			findings = append(findings, report.Finding{
 				Object: report.Object{Kind: "CertificateAuthority", Name: "default"}, Condition: report.Accepted,
