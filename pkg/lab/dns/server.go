@@ -3,50 +3,22 @@ package dns
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
 )
-
-var errNotYet = errors.New("not there yet")
-
-// Domain is the cluster domain.
-const Domain = "cluster.local"
-
-// Records is all that the server knows. The zero value knows nothing.
-type Records struct {
-	// Services are answered as SVC.NS.svc.cluster.local.
-	Services []Service
-	// Static are names outside of the cluster domain ("api.example.com") and
-	// their addresses: the lab's external hosts.
-	Static map[string][]netip.Addr
-}
-
-// Service is one Service's names.
-type Service struct {
-	Namespace, Name string
-	// Addrs are the ClusterIPs, or for a headless Service the addresses of all
-	// ready pods (all pods with publishNotReadyAddresses). Both families may be
-	// mixed. Empty: the name exists and has no address.
-	Addrs []netip.Addr
-	// Hosts are the names below the Service's (a StatefulSet's pods):
-	// HOST.SVC.NS.svc.cluster.local.
-	Hosts map[string][]netip.Addr
-	// ExternalName makes the Service an alias (CNAME); Addrs are ignored.
-	ExternalName string
-	// Ports answer SRV queries _PORT._PROTO.SVC.NS.svc.cluster.local.
-	Ports []Port
-}
-
-// Port is a named port of a Service, for SRV.
-type Port struct {
-	Name string
-	// Protocol is "tcp" or "udp".
-	Protocol string
-	Port     uint16
-}
 
 // Config says where to listen.
 type Config struct {
 	// Listen are the addresses to serve on, UDP and TCP: the node's, port 53.
+	// Port 0 takes one that is free, see Server.Addrs.
 	Listen []netip.AddrPort
 	// Upstream are resolvers for names that the Records do not have. None (the
 	// lab has no way out): such names do not exist (NXDOMAIN), at once.
@@ -54,18 +26,150 @@ type Config struct {
 }
 
 // Server is a running DNS server.
-type Server struct{}
+type Server struct {
+	upstream []netip.AddrPort
+	table    atomic.Pointer[table]
+	servers  []*dns.Server
+	addrs    []netip.AddrPort
+	running  sync.WaitGroup
+	stopOnce sync.Once
+	unwatch  func() bool
+}
+
+// upstreamTimeout bounds one question to one upstream resolver.
+const upstreamTimeout = 2 * time.Second
 
 // Start listens and serves, in the calling process's network namespace, until
 // ctx is done or Close is called. When it returns, queries are answered.
-func Start(ctx context.Context, cfg Config) (*Server, error) { return nil, errNotYet }
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	s := &Server{upstream: cfg.Upstream}
+	s.SetRecords(Records{})
+	for _, at := range cfg.Listen {
+		if err := s.listen(ctx, at); err != nil {
+			return nil, errors.Join(fmt.Errorf("serve DNS on %s: %w", at, err), s.Close())
+		}
+	}
+	s.unwatch = context.AfterFunc(ctx, s.stop)
+	return s, nil
+}
+
+// listen serves one address, UDP and TCP on the same port.
+func (s *Server) listen(ctx context.Context, at netip.AddrPort) error {
+	var lc net.ListenConfig
+	pc, err := lc.ListenPacket(ctx, "udp", at.String())
+	if err != nil {
+		return err
+	}
+	bound := pc.LocalAddr().(*net.UDPAddr).AddrPort()
+	l, err := lc.Listen(ctx, "tcp", bound.String())
+	if err != nil {
+		return errors.Join(err, pc.Close())
+	}
+	s.addrs = append(s.addrs, bound)
+	for _, server := range []*dns.Server{{PacketConn: pc}, {Listener: l}} {
+		started := make(chan struct{})
+		server.Handler = dns.HandlerFunc(s.serve)
+		server.NotifyStartedFunc = func() { close(started) }
+		s.servers = append(s.servers, server)
+		s.running.Go(func() { _ = server.ActivateAndServe() }) // ends by Shutdown only
+		<-started
+	}
+	return nil
+}
+
+// Addrs are the addresses that are served.
+func (s *Server) Addrs() []netip.AddrPort { return s.addrs }
 
 // SetRecords replaces the table atomically.
-func (s *Server) SetRecords(r Records) {}
+func (s *Server) SetRecords(r Records) { s.table.Store(newTable(r)) }
 
 // Close stops the server and waits for its goroutines.
-func (s *Server) Close() error { return errNotYet }
+func (s *Server) Close() error {
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	s.stop()
+	s.running.Wait()
+	return nil
+}
+
+func (s *Server) stop() {
+	s.stopOnce.Do(func() {
+		for _, server := range s.servers {
+			_ = server.Shutdown() // says only that it was not started
+		}
+	})
+}
+
+func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg) {
+	reply := s.answer(req)
+	size := dns.MinMsgSize
+	if opt := req.IsEdns0(); opt != nil {
+		size = int(opt.UDPSize())
+		reply.SetEdns0(opt.UDPSize(), false)
+	}
+	if w.RemoteAddr().Network() == "tcp" {
+		size = dns.MaxMsgSize
+	}
+	reply.Truncate(size)
+	_ = w.WriteMsg(reply) // the asker is gone: it will ask again, or not
+}
+
+// answer makes the reply to a message.
+func (s *Server) answer(req *dns.Msg) *dns.Msg {
+	reply := new(dns.Msg)
+	reply.SetReply(req)
+	if req.Opcode != dns.OpcodeQuery || len(req.Question) != 1 || req.Question[0].Qclass != dns.ClassINET {
+		reply.Rcode = dns.RcodeNotImplemented
+		return reply
+	}
+	answer, rcode, known := s.table.Load().lookup(req.Question[0])
+	if !known && len(s.upstream) > 0 {
+		return s.forward(req)
+	}
+	reply.RecursionAvailable = true
+	reply.Authoritative = known
+	reply.Rcode = rcode
+	reply.Answer = spread(answer)
+	if len(answer) == 0 {
+		reply.Ns = []dns.RR{soa()}
+	}
+	return reply
+}
+
+// spread shuffles addresses, so that clients which take the first of a headless
+// Service's do not all take the same. Aliases stay in front.
+func spread(rrs []dns.RR) []dns.RR {
+	first := 0
+	for first < len(rrs) && rrs[first].Header().Rrtype == dns.TypeCNAME {
+		first++
+	}
+	rest := rrs[first:]
+	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+	return rrs
+}
+
+// forward asks the upstream resolvers in order.
+func (s *Server) forward(req *dns.Msg) *dns.Msg {
+	client := &dns.Client{Timeout: upstreamTimeout}
+	for _, u := range s.upstream {
+		reply, _, err := client.Exchange(req, u.String())
+		if err == nil && reply != nil {
+			reply.Id = req.Id
+			return reply
+		}
+	}
+	reply := new(dns.Msg)
+	return reply.SetRcode(req, dns.RcodeServerFailure)
+}
 
 // ResolvConf is the content of a pod's /etc/resolv.conf (dnsPolicy
 // ClusterFirst): the given servers, the namespace's search list, ndots:5.
-func ResolvConf(servers []netip.Addr, namespace string) string { return "" }
+func ResolvConf(servers []netip.Addr, namespace string) string {
+	var b strings.Builder
+	for _, a := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", a)
+	}
+	fmt.Fprintf(&b, "search %s.svc.%s svc.%s %s\noptions ndots:5\n", namespace, Domain, Domain, Domain)
+	return b.String()
+}
