@@ -113,33 +113,27 @@ func (b builder) build(ports []ServicePort) {
 			}
 		}
 	}
-	b.refuse(ports)
+	b.refuse()
 }
 
 // refuse answers what has no endpoint at once.
-func (b builder) refuse(ports []ServicePort) {
+func (b builder) refuse() {
 	for _, hook := range []struct {
 		name string
 		hook *nftables.ChainHook
 	}{{"input", nftables.ChainHookInput}, {"forward", nftables.ChainHookForward}} {
 		c := b.base(hook.name, nftables.ChainTypeFilter, hook.hook, nftables.ChainPriorityFilter)
 		for _, p := range []netip.Prefix{b.cfg.Services.V4, b.cfg.Services.V6} {
-			b.reject(c, matchPrefix(p))
-		}
-		// Addresses outside of the range: load balancers', external IPs.
-		for _, p := range ports {
-			if !b.cfg.Services.Contains(p.IP) && len(sameFamily(p)) == 0 {
-				b.reject(c, matchDestination(p.IP), matchPort(p))
-			}
+			b.reject(c, p)
 		}
 	}
 }
 
-func (b builder) reject(c *nftables.Chain, match ...[]expr.Any) {
+func (b builder) reject(c *nftables.Chain, to netip.Prefix) {
 	reset := []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
 	unreachable := []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}}
-	b.rule(c, append(match[:len(match):len(match)], matchL4(unix.IPPROTO_TCP), reset)...)
-	b.rule(c, append(match[:len(match):len(match)], unreachable)...)
+	b.rule(c, matchPrefix(to), matchL4(unix.IPPROTO_TCP), reset)
+	b.rule(c, matchPrefix(to), unreachable)
 }
 
 // spread fills a service's chain: the first of n endpoints takes 1/n of the

@@ -15,7 +15,8 @@ const (
 // dual-stack Service with two ports is four of them. Endpoints of the other
 // family than IP are ignored.
 type ServicePort struct {
-	// IP is the ClusterIP (or an external or load-balancer IP of the Service).
+	// IP is the ClusterIP, or a load balancer's address. Take it from
+	// Config.Services: the node and the host have routes for these alone.
 	IP netip.Addr
 	// Port is the Service's port.
 	Port uint16
