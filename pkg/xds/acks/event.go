@@ -15,7 +15,7 @@ type EventKind uint8
 const (
 	// Connected: the proxy's ADS stream is there, and authenticated.
 	Connected EventKind = iota + 1
-	// Disconnected: its ADS stream is gone.
+	// Disconnected: its ADS stream is gone, or with Type the on-demand stream.
 	Disconnected
 	// Rekeyed: Proxy.Key has changed.
 	Rekeyed

@@ -47,13 +47,7 @@ func Fold(l Ledger, e Event) Ledger {
 			sets[e.Key] = e.Sets
 		}
 		return Ledger{proxies: l.proxies, sets: sets}
-	case Disconnected:
-		i, ok := l.find(e.Proxy.Name)
-		if !ok {
-			return l
-		}
-		return Ledger{proxies: slices.Delete(slices.Clone(l.proxies), i, i+1), sets: l.sets}
-	case Connected, Rekeyed, Acknowledged, Rejected, Demanded:
+	case Connected, Disconnected, Rekeyed, Acknowledged, Rejected, Demanded:
 		return l.with(e)
 	}
 	return l
@@ -76,6 +70,9 @@ func (l Ledger) with(e Event) Ledger {
 		proxies = slices.Insert(proxies, i, next)
 	}
 	next.fold(e)
+	if next.connected.IsZero() && len(next.types) == 0 {
+		proxies = slices.Delete(proxies, i, i+1)
+	}
 	return Ledger{proxies: proxies, sets: l.sets}
 }
 
@@ -84,7 +81,14 @@ func (n *entry) fold(e Event) {
 	case Connected:
 		// A new ADS stream starts from nothing; the on-demand stream may have come first.
 		n.connected = e.At
-		n.types = slices.DeleteFunc(slices.Clone(n.types), func(t typeEntry) bool { return t.typ != envoy.OnDemandType })
+		n.keep(true)
+	case Disconnected:
+		if e.Type == envoy.OnDemandType {
+			n.keep(false)
+			return
+		}
+		n.connected = time.Time{}
+		n.keep(true)
 	case Demanded:
 		n.destinations = e.Destinations
 	case Acknowledged:
@@ -100,6 +104,11 @@ func (n *entry) fold(e Event) {
 			t.rejected = slices.Insert(t.rejected, i, e.Resource)
 		}
 	}
+}
+
+// keep leaves only what one of the proxy's streams has told.
+func (n *entry) keep(onDemand bool) {
+	n.types = slices.DeleteFunc(slices.Clone(n.types), func(t typeEntry) bool { return (t.typ == envoy.OnDemandType) != onDemand })
 }
 
 func (n *entry) at(typ envoy.Type) *typeEntry {

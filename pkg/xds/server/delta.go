@@ -10,7 +10,8 @@ import (
 
 // delta is what separates a client from a set.
 type delta struct {
-	add     *body // nil is nothing
+	add     []*cache.Item
+	body    *body // add, encoded; only if it is shared
 	removed []string
 	// waiting: something is held back until the ADS stream has acknowledged more.
 	waiting bool
@@ -34,13 +35,15 @@ func (s *session) delta(l *lane, cur *cache.Set) delta {
 		return d
 	}
 	d := s.compare(l, cur)
+	if len(d.add) > 0 {
+		d.body = newBody(url(l.typ), d.add, nil)
+	}
 	s.memo.put(k, d)
 	return d
 }
 
 func (s *session) compare(l *lane, cur *cache.Set) delta {
 	var d delta
-	var add []*cache.Item
 	for _, it := range wanted(cur, l.sub) {
 		if l.refused[it.Name].Version == it.Version || !l.force[it.Name] && l.version(it.Name) == it.Version {
 			continue
@@ -49,10 +52,7 @@ func (s *session) compare(l *lane, cur *cache.Set) delta {
 			d.waiting = true
 			continue
 		}
-		add = append(add, it)
-	}
-	if len(add) > 0 {
-		d.add = newBody(url(l.typ), add, nil)
+		d.add = append(d.add, it)
 	}
 	d.removed = l.gone(cur)
 	return d
@@ -135,12 +135,16 @@ type memoKey struct {
 
 // memo remembers deltas, bounded by forgetting all of them.
 type memo struct {
-	mu   sync.Mutex
-	seen map[memoKey]delta
+	mu    sync.Mutex
+	seen  map[memoKey]delta
+	bytes int
 }
 
-// memoSize is more than the points at which the streams of a replica stand at one time.
-const memoSize = 1024
+// The bounds are more than the points at which the streams of a replica stand at one time.
+const (
+	memoSize  = 1024
+	memoBytes = 64 << 20
+)
 
 func (m *memo) get(k memoKey) (delta, bool) {
 	m.mu.Lock()
@@ -152,8 +156,11 @@ func (m *memo) get(k memoKey) (delta, bool) {
 func (m *memo) put(k memoKey, d delta) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.seen == nil || len(m.seen) >= memoSize {
-		m.seen = map[memoKey]delta{}
+	if d.body != nil {
+		m.bytes += len(d.body.bytes)
+	}
+	if m.seen == nil || len(m.seen) >= memoSize || m.bytes > memoBytes {
+		m.seen, m.bytes = map[memoKey]delta{}, 0
 	}
 	m.seen[k] = d
 }

@@ -106,21 +106,24 @@ func (s *session) update(l *lane) (message, bool) {
 	}
 	d := s.delta(l, cur)
 	switch {
-	case d.add == nil && l.owed:
+	case len(d.add) == 0 && l.owed:
 		return s.send(l, cur, newBody(url(l.typ), nil, nil), len(d.removed) == 0 && !d.waiting), true
-	case d.add == nil:
+	case len(d.add) == 0:
 		if len(d.removed) == 0 && !d.waiting {
 			s.caughtUp(l, cur)
 		}
 		return message{}, false
-	case l.typ == envoy.ScopedRouteType && len(d.add.items) > 1:
+	case l.typ == envoy.ScopedRouteType && len(d.add) > 1:
 		// One scope per response: a bad one takes the good ones beside it.
-		for _, it := range d.add.items {
+		for _, it := range d.add {
 			l.singles = append(l.singles, it.Name)
 		}
 		return s.update(l)
 	}
-	return s.send(l, cur, d.add, len(d.removed) == 0 && !d.waiting), true
+	if d.body == nil {
+		d.body = newBody(url(l.typ), d.add, nil)
+	}
+	return s.send(l, cur, d.body, len(d.removed) == 0 && !d.waiting), true
 }
 
 // updated reports whether the client has acknowledged everything that is new of a type.
@@ -128,7 +131,7 @@ func (s *session) updated(l *lane) bool {
 	if l.sub == nil {
 		return true
 	}
-	return l.flight == nil && len(l.singles) == 0 && s.delta(l, s.snap.Set(l.typ)).add == nil
+	return l.flight == nil && len(l.singles) == 0 && len(s.delta(l, s.snap.Set(l.typ)).add) == 0
 }
 
 // remove sends the removals of one type.
@@ -141,7 +144,7 @@ func (s *session) remove(l *lane) (message, bool) {
 	if len(d.removed) == 0 {
 		return message{}, false
 	}
-	return s.send(l, cur, newBody(url(l.typ), nil, d.removed), d.add == nil && !d.waiting), true
+	return s.send(l, cur, newBody(url(l.typ), nil, d.removed), len(d.add) == 0 && !d.waiting), true
 }
 
 // url is the type on the wire.

@@ -74,8 +74,12 @@ func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) err
 	st.session.after = st.adsHolds
 	s.enter(st)
 	defer func() {
-		if s.leave(st) && !st.onDemand {
-			s.record(st, acks.Event{Kind: acks.Disconnected})
+		if s.leave(st) {
+			gone := acks.Event{Kind: acks.Disconnected}
+			if st.onDemand {
+				gone.Type = envoy.OnDemandType
+			}
+			s.record(st, gone)
 		}
 		st.replaced.Store(true) // nothing is sent any more
 	}()

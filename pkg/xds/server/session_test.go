@@ -1,0 +1,368 @@
+package server
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+)
+
+// protocol is the delta protocol, case by case.
+func protocol() map[string]string {
+	return map[string]string{
+		"wildcard": `
+			ask cluster
+			want nothing
+			publish cluster a=1 b=1 endpoint a=1 b=1
+			want cluster a b
+			want nothing
+			ack cluster
+			want nothing
+			held cluster`,
+		"a wildcard of nothing is answered": `
+			publish listener x=1
+			ask cluster
+			want cluster
+			ack cluster
+			want nothing`,
+		"star is the wildcard too": `
+			publish cluster a=1 endpoint a=1
+			ask cluster *
+			want cluster a`,
+		"subscribe and unsubscribe": `
+			publish cluster a=1 b=1 endpoint a=1 b=1
+			ask endpoint a
+			want endpoint a
+			ack endpoint
+			ask endpoint b
+			want endpoint b
+			ack endpoint
+			drop endpoint a
+			publish cluster a=1 b=1 endpoint a=2 b=2
+			want endpoint b`,
+		"an equal translation sends nothing": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			ack cluster
+			publish cluster a=1 endpoint a=1
+			want nothing`,
+		"a change of endpoints is a change of endpoints": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			ask endpoint a
+			want endpoint a
+			ack endpoint
+			ack cluster
+			publish cluster a=1 endpoint a=2
+			want endpoint a
+			held cluster`,
+		"who asks again is answered, changed or not": `
+			publish cluster a=1 endpoint a=1
+			ask endpoint a
+			want endpoint a
+			ack endpoint
+			ask endpoint a
+			want endpoint a
+			ask endpoint a
+			want nothing
+			ack endpoint
+			want endpoint a
+			ack endpoint
+			want nothing`,
+		"who comes back after an unsubscribe is answered": `
+			publish cluster a=1 endpoint a=1
+			ask endpoint a
+			want endpoint a
+			ack endpoint
+			drop endpoint a
+			ask endpoint a
+			want endpoint a`,
+		"what is not there is answered as removed": `
+			settle
+			publish cluster a=1 endpoint a=1
+			ask endpoint a x
+			want endpoint a
+			ack endpoint
+			want endpoint -x
+			ack endpoint
+			want nothing
+			held endpoint`,
+		"removed": `
+			settle
+			publish cluster a=1 b=1 endpoint a=1 b=1
+			ask cluster
+			want cluster a b
+			ack cluster
+			publish cluster a=1 endpoint a=1
+			want cluster -b
+			ack cluster
+			want nothing
+			held cluster`,
+		"nothing is removed before it is settled": `
+			publish cluster a=1 b=1 endpoint a=1 b=1
+			ask cluster
+			want cluster a b
+			ack cluster
+			publish cluster a=1 endpoint a=1
+			want nothing
+			settle
+			want cluster -b`,
+		"a reconnect sends nothing that is held": `
+			publish cluster a=1 b=1 endpoint a=1 b=1 listener x=1
+			settle
+			hold cluster a=1 b=1
+			hold endpoint a=1 b=1 ask a b
+			hold listener x=1
+			want nothing
+			held cluster
+			held endpoint
+			held listener`,
+		"a reconnect sends what has changed, and removes what is gone": `
+			publish cluster a=2 c=1 endpoint a=1 c=1
+			settle
+			hold cluster a=1 b=1
+			want cluster a c
+			hold endpoint a=1 b=1 ask a b
+			want endpoint a
+			ack cluster
+			ack endpoint
+			want cluster -b
+			ack cluster
+			want endpoint -b
+			ack endpoint
+			want nothing
+			held cluster`,
+		"a stale nonce acknowledges nothing": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			stale cluster
+			publish cluster a=2 endpoint a=1
+			want nothing
+			ack cluster
+			want cluster a`,
+		"one response of a type at a time, and the newest wins": `
+			publish cluster a=1 endpoint a=1
+			ask endpoint a
+			want endpoint a
+			publish cluster a=1 endpoint a=2
+			publish cluster a=1 endpoint a=3
+			want nothing
+			ack endpoint
+			want endpoint a
+			ack endpoint
+			want nothing`,
+		"a warming cluster gets its endpoints again": `
+			publish cluster a=1 b=1 endpoint a=1 b=1
+			ask cluster
+			want cluster a b
+			ask endpoint a b
+			want endpoint a b
+			ack endpoint
+			ack cluster
+			publish cluster a=2 b=1 endpoint a=1 b=1
+			want cluster a ; endpoint a
+			ack endpoint
+			ack cluster
+			want nothing`,
+		"a cluster that changes while its endpoints are under way gets them again": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			ack cluster
+			ask endpoint a
+			want endpoint a
+			publish cluster a=2 endpoint a=1
+			want cluster a
+			ack endpoint
+			want endpoint a`,
+		"make before break": `
+			settle
+			publish cluster a=1 endpoint a=1 scope s=1 listener x=1
+			ask cluster
+			ask endpoint a
+			ask scope
+			ask listener
+			want cluster a ; endpoint a
+			ack endpoint
+			want nothing
+			ack cluster
+			want scope s
+			ack scope
+			want listener x
+			ack listener
+			publish cluster b=1 endpoint b=1 scope u=1 listener y=1
+			want cluster b
+			ask endpoint b
+			want endpoint b
+			ack endpoint
+			ack cluster
+			want scope u
+			ack scope
+			want listener y
+			ack listener
+			want listener -x
+			ack listener
+			want scope -s
+			ack scope
+			want cluster -a
+			ack cluster
+			want endpoint -a
+			ack endpoint
+			want nothing`,
+		"one scope per response": `
+			publish cluster a=1 endpoint a=1 scope r=1 s=1 u=1
+			ask scope
+			want scope r
+			ack scope
+			want scope s
+			ack scope
+			publish cluster a=1 endpoint a=1 scope r=2 s=1 u=2
+			want scope u
+			ack scope
+			want scope r
+			ack scope
+			want nothing
+			held scope`,
+		"a refusal is narrowed down, and does not loop": `
+			publish cluster a=1 b=1 c=1 endpoint a=1 b=1 c=1
+			ask cluster
+			want cluster a b c
+			nack cluster something is wrong
+			want cluster a
+			ack cluster
+			want cluster b
+			nack cluster b is bad
+			want cluster c
+			ack cluster
+			want nothing
+			refused cluster b
+			publish cluster a=2 b=1 c=1 endpoint a=1 b=1 c=1
+			want cluster a
+			ack cluster
+			want nothing
+			publish cluster a=2 b=2 c=1 endpoint a=1 b=1 c=1
+			want cluster b
+			ack cluster
+			want nothing
+			held cluster`,
+		"what is refused is replaced by the last good version, for new streams too": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			ack cluster
+			publish cluster a=2 endpoint a=1
+			want cluster a
+			nack cluster bad
+			want nothing
+			held cluster
+			reset
+			hold cluster a=1
+			want nothing
+			reset
+			ask cluster
+			want cluster a
+			ack cluster
+			publish cluster a=3 endpoint a=1
+			want cluster a`,
+		"what was never good is neither sent nor removed": `
+			publish cluster a=2 endpoint a=1
+			ask cluster
+			want cluster a
+			nack cluster bad
+			reset
+			settle
+			hold cluster a=1
+			want nothing
+			publish endpoint a=1
+			want cluster -a`,
+		"a refused removal does not loop": `
+			settle
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			ack cluster
+			publish endpoint a=1
+			want cluster -a
+			nack cluster no
+			want nothing`,
+		"routes go on when a cluster was refused": `
+			publish cluster a=1 endpoint a=1 listener x=1
+			ask cluster
+			want cluster a
+			ask listener
+			want nothing
+			nack cluster bad
+			want listener x`,
+	}
+}
+
+func TestProtocol(t *testing.T) {
+	for name, lines := range protocol() {
+		t.Run(name, func(t *testing.T) { newScript(t, false).run(lines) })
+	}
+}
+
+func TestOnDemandWaits(t *testing.T) {
+	c := newScript(t, true)
+	acked := false
+	c.after = func(r envoy.Ref, version string) bool {
+		return acked && r == envoy.Ref{Type: envoy.ClusterType, Name: "a"} && version != ""
+	}
+	c.run(`
+		ask on-demand dst|10.96.0.1:80
+		publish cluster a=1 endpoint a=1
+		want nothing
+		publish cluster a=1 endpoint a=1 on-demand dst|10.96.0.1:80=1 dst|10.96.0.2:80=1
+		want nothing`)
+	acked = true
+	c.run(`
+		want on-demand dst|10.96.0.1:80
+		ack on-demand
+		want nothing
+		held on-demand
+		ask on-demand dst|10.96.0.3:80
+		want nothing
+		settle
+		want nothing
+		publish cluster a=1 endpoint a=1 on-demand dst|10.96.0.3:80=1
+		want on-demand dst|10.96.0.3:80
+		ack on-demand
+		want on-demand -dst|10.96.0.1:80`)
+	if want := []string{"dst|10.96.0.1:80", "dst|10.96.0.3:80"}; !slices.Equal(c.asked, want) {
+		t.Errorf("demanded %v, want %v", c.asked, want)
+	}
+}
+
+func TestOnDemandIsBounded(t *testing.T) {
+	c := newScript(t, true)
+	c.limits.Destinations = 2
+	c.reset()
+	c.run(`
+		publish cluster a=1 endpoint a=1 on-demand dst|10.96.0.1:80=1 dst|10.96.0.2:80=1 dst|10.96.0.3:80=1
+		ask on-demand dst|10.96.0.1:80 nonsense * dst|10.96.0.2:80
+		want on-demand -nonsense
+		ack on-demand
+		want on-demand dst|10.96.0.1:80 dst|10.96.0.2:80
+		ack on-demand
+		ask on-demand dst|10.96.0.3:80
+		want on-demand -dst|10.96.0.3:80
+		ack on-demand
+		want nothing
+		drop on-demand dst|10.96.0.1:80
+		ask on-demand dst|10.96.0.3:80
+		want on-demand dst|10.96.0.3:80`)
+}
+
+func TestOnDemandReconnect(t *testing.T) {
+	newScript(t, true).run(`
+		hold on-demand dst|10.96.0.1:80=1 ask dst|10.96.0.1:80 dst|10.96.0.2:80
+		want nothing
+		publish cluster a=1 endpoint a=1 on-demand dst|10.96.0.1:80=1 dst|10.96.0.2:80=1
+		want on-demand dst|10.96.0.2:80
+		ack on-demand
+		settle
+		want nothing`)
+}
