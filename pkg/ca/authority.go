@@ -84,7 +84,7 @@ func New(cfg Config) (*Authority, error) {
 	if err := cfg.Lifetimes.Validate(); err != nil {
 		return nil, err
 	}
-	if _, err := identity.New(cfg.TrustDomain, "x", "x"); err != nil {
+	if _, err := identity.New(cfg.TrustDomain, "probe", "probe"); err != nil {
 		return nil, err
 	}
 	a := &Authority{
@@ -108,12 +108,29 @@ func New(cfg Config) (*Authority, error) {
 		return nil, fmt.Errorf("root: %w", err)
 	}
 	a.root = root
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.renewIssuer(); err != nil {
+	if err := a.start(); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// start makes the first issuer and tries it: a trust domain that certificates
+// cannot be constrained to (an IP address) is found here.
+func (a *Authority) start() error {
+	a.mu.Lock()
+	err := a.renewIssuer()
+	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	probe, err := identity.New(a.trustDomain, "probe", "probe")
+	if err != nil {
+		return err
+	}
+	if _, err := a.newServerCertificate(probe); err != nil {
+		return fmt.Errorf("trial: %w", err)
+	}
+	return nil
 }
 
 func (a *Authority) newRoot() (Pair, error) {
