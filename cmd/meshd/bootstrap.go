@@ -6,30 +6,32 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
 
-// renderBootstrap is where the injector meets Envoy: it implements injector.Bootstrapper.
+// renderBootstrap is where the injector, which knows no Envoy, gets its bootstrap from.
 func renderBootstrap(in injector.BootstrapInput) (string, error) {
-	config := envoy.BootstrapConfig{
-		Namespace: in.Namespace, Pod: in.Pod, ServiceAccount: in.ServiceAccount,
+	c := envoy.BootstrapConfig{
+		Kind: model.Sidecar, Namespace: in.Namespace, Pod: in.Pod, ServiceAccount: in.ServiceAccount,
 		MeshdAddress: in.Server, MeshdIdentity: in.ServerIdentity,
 	}
 	if in.Gateway {
-		config.Kind = model.GatewayProxy
+		c.Kind = model.GatewayProxy
 	}
 	for _, p := range in.Probes {
-		probe := envoy.Probe{
-			Path: p.Path, Port: uint16(p.Port), HTTPPath: p.Target, GRPCService: p.Service, Timeout: p.Timeout, //nolint:gosec // a port, checked by the injector
-		}
-		switch p.Protocol {
-		case injector.ProbeTCP:
-			probe.Kind = envoy.TCPProbe
-		case injector.ProbeGRPC:
-			probe.Kind = envoy.GRPCProbe
-		case injector.ProbeHTTPS:
-			probe.HTTPS = true
-		case injector.ProbeHTTP:
-		}
-		config.Probes = append(config.Probes, probe)
+		c.Probes = append(c.Probes, envoy.Probe{
+			Path: p.Path, Kind: probeKind(p.Protocol), Port: uint16(p.Port), //nolint:gosec // a port
+			HTTPPath: p.Target, HTTPS: p.Protocol == injector.ProbeHTTPS, GRPCService: p.Service, Timeout: p.Timeout,
+		})
 	}
-	text, err := envoy.Bootstrap(config)
-	return string(text), err
+	raw, err := envoy.Bootstrap(c)
+	return string(raw), err
+}
+
+func probeKind(p injector.Protocol) envoy.ProbeKind {
+	switch p {
+	case injector.ProbeTCP:
+		return envoy.TCPProbe
+	case injector.ProbeGRPC:
+		return envoy.GRPCProbe
+	default:
+		return envoy.HTTPProbe
+	}
 }

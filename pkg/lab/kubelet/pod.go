@@ -3,9 +3,11 @@ package kubelet
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,7 +170,7 @@ func (p *pod) addNetwork() error {
 			sysctls[c.Name] = c.Value
 		}
 	}
-	ns, err := p.k.cfg.Network.AddPod(p.name(), sysctls)
+	ns, err := p.attach(sysctls)
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
@@ -176,6 +178,23 @@ func (p *pod) addNetwork() error {
 	p.ns = ns
 	p.mu.Unlock()
 	return nil
+}
+
+// attach gives the pod an address of the lab, or the ones that its annotation says.
+func (p *pod) attach(sysctls map[string]string) (*network.Namespace, error) {
+	given := p.spec.Annotations[store.ExternalAddresses]
+	if given == "" {
+		return p.k.cfg.Network.AddPod(p.name(), sysctls)
+	}
+	var addrs []netip.Addr
+	for _, text := range strings.Split(given, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", store.ExternalAddresses, err)
+		}
+		addrs = append(addrs, a)
+	}
+	return p.k.cfg.Network.AddExternal(p.name(), addrs)
 }
 
 // initialise runs the init containers one by one; each must end well, or, for

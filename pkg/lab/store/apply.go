@@ -53,6 +53,13 @@ func (s *Store) Apply(o Object) *report.Finding {
 			o.SetGeneration(old.GetGeneration() + 1)
 		}
 	}
+	if p, ok := o.(*corev1.Pod); ok && s.mutate != nil {
+		mutated, f := s.mutate(s.objects, p)
+		if f != nil {
+			return f
+		}
+		o = mutated
+	}
 	s.put(o)
 	s.applied[k] = given
 	if ns, ok := o.(*corev1.Namespace); ok {

@@ -15,6 +15,10 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
+// ExternalAddresses is an annotation of pods that play a host outside of the
+// mesh's ranges: the addresses of that host, a comma list. meshd is not told of them.
+const ExternalAddresses = "lab.meshd.io/external-addresses"
+
 // mirrored are the kinds that meshd reads.
 func mirrored(kind string) bool {
 	switch kind {
@@ -45,7 +49,7 @@ func NewMirror(dir string) (*Mirror, error) {
 func (m *Mirror) Sync(v View) error {
 	for _, k := range slices.SortedFunc(maps.Keys(v), report.Object.Compare) {
 		o := v[k]
-		if !mirrored(k.Kind) || m.written[k] == o.GetResourceVersion() {
+		if !mirrored(k.Kind) || o.GetAnnotations()[ExternalAddresses] != "" || m.written[k] == o.GetResourceVersion() {
 			continue
 		}
 		if err := m.write(k, o); err != nil {

@@ -29,12 +29,15 @@ type Options struct {
 	Addresses *Addresses
 	// Now is the clock; time.Now where nil.
 	Now func() time.Time
+	// Mutate gives a pod that a user applies what admission gives it; nil leaves pods alone.
+	Mutate func(View, *corev1.Pod) (*corev1.Pod, *report.Finding)
 }
 
 // Store holds the objects of a lab.
 type Store struct {
 	addresses *Addresses
 	now       func() time.Time
+	mutate    func(View, *corev1.Pod) (*corev1.Pod, *report.Finding)
 
 	mu      sync.Mutex
 	objects View
@@ -48,7 +51,7 @@ func New(o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{addresses: o.Addresses, now: o.Now, objects: View{}, applied: View{}, changed: make(chan struct{})}
+	return &Store{addresses: o.Addresses, now: o.Now, mutate: o.Mutate, objects: View{}, applied: View{}, changed: make(chan struct{})}
 }
 
 // KeyOf names an object; its TypeMeta must be set.
@@ -79,6 +82,13 @@ func (s *Store) View() (View, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.objects), s.changed
+}
+
+// Version changes with every change.
+func (s *Store) Version() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
 }
 
 // Put stores an object that the lab itself made: a new one gets a uid, the
@@ -178,6 +188,7 @@ func (s *Store) drop(k report.Object) {
 	}
 	delete(s.objects, k)
 	delete(s.applied, k)
+	s.version++
 	s.notify()
 }
 
