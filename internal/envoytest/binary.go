@@ -47,7 +47,10 @@ func Validate(t testing.TB, bootstrap []byte) {
 	var out bytes.Buffer
 	command := exec.CommandContext(t.Context(), Binary(t), "--mode", "validate", "--log-level", "error", "-c", file)
 	command.Stdout, command.Stderr = &out, &out
-	if err := command.Run(); err != nil {
+	err := command.Run()
+	// Some of what discovers crashes Envoy's validation server on its way out,
+	// after the verdict: the verdict counts.
+	if err != nil && !bytes.Contains(out.Bytes(), []byte("configuration '"+file+"' OK")) {
 		t.Errorf("Envoy does not load it: %v\n%s", err, out.Bytes())
 	}
 }

@@ -186,3 +186,22 @@ func oneEndpoint(cluster string, a *corev3.Address) *endpointv3.ClusterLoadAssig
 		}}}},
 	}
 }
+
+// The addresses that local delivery comes from, by which capture tells it from
+// a pod that calls itself. capture puts the IPv6 one on the loopback device.
+const (
+	localSource4 = "127.0.0.6"
+	localSource6 = "::6"
+)
+
+// ownSource binds what goes to the pod's own application.
+func ownSource() *corev3.BindConfig {
+	return &corev3.BindConfig{
+		SourceAddress:        sourceAddress(localSource4),
+		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: sourceAddress(localSource6)}},
+	}
+}
+
+func sourceAddress(ip string) *corev3.SocketAddress {
+	return &corev3.SocketAddress{Address: ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 0}}
+}

@@ -1,0 +1,61 @@
+package envoy
+
+import (
+	"cmp"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
+)
+
+// Translate gives everything that the proxies of a View are served, and what
+// their users should know about it.
+func Translate(v *scope.View) (Resources, []report.Finding) {
+	t := &translation{view: v, resources: Resources{}, backends: map[model.BackendRef]*model.Backend{}}
+	for i := range v.Backends {
+		t.backends[v.Backends[i].Ref] = &v.Backends[i]
+	}
+	if v.Trust.Bundle != "" {
+		t.add(SecretType, Resource{Name: TrustSecret, Proto: trustSecret(v.Trust)})
+	}
+	t.add(ClusterType, Resource{Name: BlockedCluster, Proto: emptyCluster(BlockedCluster)})
+	if v.Key.Kind == model.GatewayProxy {
+		t.gateway()
+	} else {
+		t.outbound()
+		t.inbound()
+	}
+	for _, list := range t.resources {
+		slices.SortFunc(list, func(a, b Resource) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	return t.resources, report.Sort(t.findings)
+}
+
+// translation is one run of Translate.
+type translation struct {
+	view      *scope.View
+	backends  map[model.BackendRef]*model.Backend
+	resources Resources
+	findings  []report.Finding
+}
+
+func (t *translation) add(typ Type, r Resource) {
+	t.resources[typ] = append(t.resources[typ], r)
+}
+
+// put adds a resource that was made from objects.
+func (t *translation) put(typ Type, name string, m proto.Message, origins ...[]report.Origin) {
+	t.add(typ, Resource{Name: name, Proto: m, Origins: joined(origins...)})
+}
+
+// joined is all origins, sorted, each once.
+func joined(lists ...[]report.Origin) []report.Origin {
+	all := slices.Concat(lists...)
+	slices.SortFunc(all, func(a, b report.Origin) int {
+		return cmp.Or(a.Object.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
+	})
+	return slices.Compact(all)
+}
