@@ -128,7 +128,7 @@ func (d document) json() ([]byte, *syntaxError) {
 	if err := checkAliases(text); err != nil {
 		return nil, &syntaxError{line: d.line, message: err.Error()}
 	}
-	out, err := yaml.YAMLToJSONStrict(text)
+	out, err := yaml.YAMLToJSONStrict(quoteBooleanKeys(text))
 	if err != nil {
 		return nil, d.syntaxError(err)
 	}
