@@ -50,7 +50,10 @@ func Check(der []byte, id identity.ID) (*ecdsa.PublicKey, error) {
 	if err := checkNames(csr, id); err != nil {
 		return nil, err
 	}
-	return key, checkExtensions(csr)
+	if err := checkExtensions(csr); err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
 func checkKey(csr *x509.CertificateRequest) (*ecdsa.PublicKey, error) {
