@@ -150,6 +150,9 @@ type ClaimMatch struct {
 }
 
 // AuthorizationTo matches when all its fields match; of each list, any value.
+// An empty one is not anything: it is refused.
+//
+// +kubebuilder:validation:MinProperties=1
 type AuthorizationTo struct {
 	// Ports are the workload's own numbers (for a Gateway: its listeners').
 	// +optional
