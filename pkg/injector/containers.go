@@ -63,7 +63,7 @@ func proxyContainer(cfg Config, bootstrap string) corev1.Container {
 		Command: []string{"envoy"},
 		Args: []string{
 			"--config-yaml", bootstrap,
-			"--concurrency", strconv.Itoa(int(cmp.Or(spec.Concurrency, defaultConcurrency))),
+			"--concurrency", strconv.Itoa(int(cmp.Or(max(spec.Concurrency, 0), defaultConcurrency))),
 			"--log-level", cmp.Or(spec.LogLevel, defaultLogLevel),
 			"--drain-time-s", drainSeconds,
 			"--disable-hot-restart",
