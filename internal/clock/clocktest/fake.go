@@ -85,3 +85,20 @@ func (f *Fake) Next(ctx context.Context) (time.Duration, error) {
 		}
 	}
 }
+
+// Block waits until n goroutines wait on the clock.
+func (f *Fake) Block(ctx context.Context, n int) error {
+	for {
+		f.mu.Lock()
+		have, changed := len(f.waiters), f.changed
+		f.mu.Unlock()
+		if have >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
