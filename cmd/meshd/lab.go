@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +32,7 @@ type labFlags struct {
 	files                  []string
 	podCIDRs, serviceCIDRs []string
 	noMesh                 bool
-	path                   string
+	programs               []string
 	logLevel               string
 }
 
@@ -118,11 +117,14 @@ func startLab(ctx context.Context, f *labFlags) error {
 	if err != nil {
 		return err
 	}
-	path, err := labPath()
+	programs, err := labPrograms()
 	if err != nil {
 		return err
 	}
-	args := []string{"lab", "daemon", "--state-dir", dir, "--path", path}
+	args := []string{"lab", "daemon", "--state-dir", dir}
+	for _, p := range programs {
+		args = append(args, "--programs", p)
+	}
 	for _, c := range f.podCIDRs {
 		args = append(args, "--pod-cidrs", c)
 	}
@@ -135,26 +137,25 @@ func startLab(ctx context.Context, f *labFlags) error {
 	return lab.EnsureStarted(ctx, lab.StartOptions{Dir: dir, Args: args, Env: os.Environ(), Network: ranges})
 }
 
-// labPath is where the lab's containers find their programs: beside this
-// binary, on the caller's PATH, and where `make` keeps Envoy.
-func labPath() (string, error) {
+// labPrograms are the folders of the mesh's own programs: that of this binary,
+// and where Envoy is: $MESHD_ENVOY, or else the newest of those that `make` fetched.
+func labPrograms() ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	dirs := []string{filepath.Dir(self)}
 	if envoy := os.Getenv("MESHD_ENVOY"); envoy != "" {
-		dirs = append(dirs, filepath.Dir(envoy))
+		return append(dirs, filepath.Dir(envoy)), nil
 	}
-	dirs = append(dirs, filepath.SplitList(os.Getenv("PATH"))...)
 	if home, err := os.UserHomeDir(); err == nil {
 		cached, err := filepath.Glob(filepath.Join(home, ".cache", "meshd", "envoy-*"))
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		dirs = append(dirs, cached...)
+		dirs = append(dirs, cached[max(0, len(cached)-1):]...)
 	}
-	return strings.Join(dirs, string(filepath.ListSeparator)), nil
+	return dirs, nil
 }
 
 // newLabDaemon is what `up` starts in namespaces of its own.
@@ -170,7 +171,7 @@ func newLabDaemon(f *labFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := lab.Options{Dir: f.dir, Network: ranges, Path: cmp.Or(f.path, os.Getenv("PATH")), Bootstrap: renderBootstrap}
+			o := lab.Options{Dir: f.dir, Network: ranges, Path: os.Getenv("PATH"), Programs: f.programs, Bootstrap: renderBootstrap}
 			if !f.noMesh {
 				if o.Meshd, err = os.Executable(); err != nil {
 					return err
@@ -182,7 +183,7 @@ func newLabDaemon(f *labFlags) *cobra.Command {
 		},
 	}
 	networkFlags(cmd, f)
-	cmd.Flags().StringVar(&f.path, "path", "", "PATH of the lab's containers")
+	cmd.Flags().StringArrayVar(&f.programs, "programs", nil, "folder of programs for the lab's containers")
 	cmd.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

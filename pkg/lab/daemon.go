@@ -123,7 +123,7 @@ func (d *daemon) open(ctx context.Context) error {
 	}
 	d.kubelet = kubelet.New(kubelet.Config{
 		Sandbox: box, Network: d.network, Store: d.store, Tokens: d.issuer,
-		Dir: filepath.Join(box.Private(), "pods"), LogDir: d.options.logDir(), Path: d.options.Path,
+		Dir: filepath.Join(box.Private(), "pods"), LogDir: d.options.logDir(), Path: d.options.Path, Programs: d.options.Programs,
 		NodeName: "lab", NodeAddresses: node,
 		ResolvConf: func(namespace string) string { return dns.ResolvConf(node, namespace) },
 		Trusted:    isMeshd, Drain: d.drain, Log: d.log,

@@ -18,6 +18,8 @@ type Options struct {
 	Network network.Config
 	// Path is where commands are looked up.
 	Path string
+	// Programs are folders whose programs every container can execute, before those on Path.
+	Programs []string
 	// Meshd is the path of the meshd binary that runs in the lab; "" is a lab
 	// without a mesh, whose pods are ordinary ones.
 	Meshd string

@@ -29,6 +29,9 @@ type Config struct {
 	Dir, LogDir string
 	// Path is the PATH of containers that set none.
 	Path string
+	// Programs are folders that every container has, first on Path: also for
+	// users that may not enter the folders above them, such as someone's home.
+	Programs []string
 	// NodeName and NodeAddresses are the node's.
 	NodeName      string
 	NodeAddresses []netip.Addr

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -67,7 +68,7 @@ func (c *container) sandboxSpec() (sandbox.Spec, error) {
 		return sandbox.Spec{}, err
 	}
 	command := expandAll(append(slices.Clone(c.spec.Command), c.spec.Args...), vars)
-	for k, val := range map[string]string{"PATH": c.pod.k.cfg.Path, "HOSTNAME": hostname(p), "HOME": "/"} {
+	for k, val := range map[string]string{"PATH": c.pod.k.path(), "HOSTNAME": hostname(p), "HOME": "/"} {
 		if _, ok := vars[k]; !ok {
 			vars[k] = val
 		}
@@ -100,11 +101,26 @@ func hostname(p *corev1.Pod) string {
 	return p.Name
 }
 
+// programDir is where a container finds the i-th of Config.Programs.
+func programDir(i int) string { return "/opt/meshd-lab/" + strconv.Itoa(i) }
+
+// path is the PATH of containers that set none.
+func (k *Kubelet) path() string {
+	var dirs []string
+	for i := range k.cfg.Programs {
+		dirs = append(dirs, programDir(i))
+	}
+	return strings.Join(append(dirs, k.cfg.Path), ":")
+}
+
 // mounts are the container's volumes and the pod's files in /etc.
 func (c *container) mounts(vars map[string]string) ([]sandbox.Mount, error) {
 	var out []sandbox.Mount
 	for _, f := range []string{"resolv.conf", "hosts", "hostname"} {
 		out = append(out, sandbox.Mount{Source: filepath.Join(c.pod.dir, "etc", f), Target: "/etc/" + f})
+	}
+	for i, dir := range c.pod.k.cfg.Programs {
+		out = append(out, sandbox.Mount{Source: dir, Target: programDir(i), ReadOnly: true})
 	}
 	for _, m := range c.spec.VolumeMounts {
 		vol := c.pod.volume(m.Name)
