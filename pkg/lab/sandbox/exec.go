@@ -32,6 +32,8 @@ const (
 	commandNotFound = 127
 )
 
+var errEnded = errors.New("the container has ended")
+
 // outputGrace is how long Exec waits for output that a command's own children
 // hold open after the command has ended.
 const outputGrace = 500 * time.Millisecond
@@ -95,7 +97,7 @@ func (p *Process) dupPidfd() (*os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pidfd < 0 {
-		return nil, fmt.Errorf("container %s has ended", p.spec.Name)
+		return nil, fmt.Errorf("exec in %s: %w", p.spec.Name, errEnded)
 	}
 	fd, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -111,7 +113,12 @@ func inPIDNamespace(pidfd *os.File, start func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		if err := unix.Setns(int(pidfd.Fd()), unix.CLONE_NEWPID); err != nil {
+		err := unix.Setns(int(pidfd.Fd()), unix.CLONE_NEWPID)
+		if errors.Is(err, unix.ESRCH) {
+			result <- errEnded
+			return
+		}
+		if err != nil {
 			result <- fmt.Errorf("enter the container: %w", err)
 			return
 		}

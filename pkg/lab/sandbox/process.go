@@ -171,7 +171,7 @@ func launch(cmd *exec.Cmd, cfg initConfig, extra *os.File, start func() error) e
 	err = start()
 	resultW.Close()
 	if err != nil {
-		return fmt.Errorf("start: %w", err)
+		return err
 	}
 	word, err := io.ReadAll(resultR)
 	if err == nil && len(word) == 0 {

@@ -39,6 +39,7 @@ func buildRoot(cfg initConfig) error {
 	if err := pivot(root); err != nil {
 		return err
 	}
+	nameUser(cfg.Spec.User)
 	for i, m := range cfg.Spec.Mounts {
 		if err := attach(sources[i], m); err != nil {
 			return err
