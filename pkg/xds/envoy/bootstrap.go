@@ -231,12 +231,12 @@ func usefulStats() *metricsv3.StatsMatcher {
 		list.Patterns = append(list.Patterns, startingWith(prefix))
 	}
 	for _, pattern := range []string{
-		`.*\.rbac\..*`,
-		`.*\.expiration_unix_time_seconds`,
-		`.*\.no_filter_chain_match`,
+		`.*\.rbac\..*(denied|policy).*`,
+		`(listener|cluster\.meshd)\..*\.expiration_unix_time_seconds`,
+		`listener\..*\.no_filter_chain_match`,
 		`http\..*\.downstream_(cx|rq)_(total|active)`,
-		`cluster\..*\.(membership_.*|upstream_cx_(active|connect_fail)|upstream_rq_(retry|timeout|per_try_timeout|pending_overflow)(_.*)?)`,
-		`cluster\..*\.(outlier_detection\.ejections_(active|enforced_total)|ssl\.fail_verify_san|ssl\.connection_error)`,
+		`cluster\.(out|dst|tcp)\|.*\.(membership_(healthy|total)|upstream_cx_(active|connect_fail)|upstream_rq_(retry|retry_success|retry_overflow|timeout|per_try_timeout|pending_overflow))`,
+		`cluster\.(out|dst|tcp)\|.*\.(outlier_detection\.ejections_(active|enforced_total)|ssl\.fail_verify_san|ssl\.connection_error)`,
 	} {
 		list.Patterns = append(list.Patterns, fully(pattern))
 	}

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -40,6 +41,7 @@ type carrier struct {
 func backendCluster(b *model.Backend, how carrier) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name:                 how.name,
+		AltStatName:          statName(how.name),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(assignmentWait), ServiceName: how.name},
 		ConnectTimeout:       secondsOrUnset(b.Traffic.ConnectTimeout),
@@ -164,10 +166,24 @@ func balance(c *clusterv3.Cluster, l model.LoadBalancing) {
 	}
 }
 
+// statName keeps the dots of an address from being taken for those between the
+// parts of a metric's name; "" where the name has none.
+func statName(name string) string {
+	if !strings.Contains(name, ".") {
+		return ""
+	}
+	return strings.ReplaceAll(name, ".", "_")
+}
+
+// gateStat is one name for the metrics of all clusters that lead to a hop, pass
+// or refuse: one by one they would cost memory and say nothing.
+const gateStat = "gate"
+
 // emptyCluster refuses every connection at once.
 func emptyCluster(name string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                 name,
+		AltStatName:          gateStat,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: name},
 	}
@@ -177,6 +193,7 @@ func emptyCluster(name string) *clusterv3.Cluster {
 func originalDstCluster(name string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                 name,
+		AltStatName:          gateStat,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 		LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
 		CircuitBreakers:      noLimits(),
@@ -188,6 +205,7 @@ func originalDstCluster(name string) *clusterv3.Cluster {
 func hopCluster(name string, to *corev3.Address) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                 name,
+		AltStatName:          gateStat,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:       seconds(connectTimeout),
 		LoadAssignment:       oneEndpoint(name, to),

@@ -27,7 +27,7 @@ const (
 	originalDestination = "envoy.network.transport_socket.original_dst_address"
 	defaultProbeTimeout = time.Second
 	// healthInterval bounds how old the answer to a TCP or gRPC probe may be.
-	healthInterval = 2 * time.Second
+	healthInterval = time.Second
 )
 
 // probes are the parts of the plain listener that answer for the application.
