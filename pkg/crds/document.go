@@ -241,20 +241,31 @@ func guessRef(text []byte) report.Object {
 
 // syntaxError finds the line that a YAML library names, and counts it from the start of the file.
 func (d document) syntaxError(err error) *syntaxError {
-	pattern := regexp.MustCompile(`line (\d+)`)
+	named := regexp.MustCompile(`line (\d+)`)
 	message := regexp.MustCompile(`^(error converting YAML to JSON: )?yaml: (unmarshal errors:\n\s*)?(line \d+: )?`).ReplaceAllString(err.Error(), "")
-	line := d.line
-	if m := pattern.FindStringSubmatch(err.Error()); m != nil {
-		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 {
-			line += n - 1
-		}
-	}
-	message = pattern.ReplaceAllStringFunc(message, func(s string) string {
-		n, err := strconv.Atoi(s[len("line "):])
-		if err != nil {
-			return s
-		}
-		return fmt.Sprintf("line %d", d.line+n-1)
+	message = named.ReplaceAllStringFunc(message, func(s string) string {
+		return fmt.Sprintf("line %d", d.line+lineNumber(s[len("line "):])-1)
 	})
-	return &syntaxError{line: line, message: message}
+	line := 1
+	if m := named.FindStringSubmatch(err.Error()); m != nil {
+		line = lineNumber(m[1])
+	}
+	if lines := bytes.Split(d.text, []byte("\n")); line <= len(lines) && hasTabIndent(lines[line-1]) {
+		message = "a tab stands where spaces belong"
+	}
+	return &syntaxError{line: d.line + line - 1, message: message}
+}
+
+// lineNumber reads a line in a document, 1-based.
+func lineNumber(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
+}
+
+func hasTabIndent(line []byte) bool {
+	indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
+	return bytes.IndexByte(indent, '\t') >= 0
 }
