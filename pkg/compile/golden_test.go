@@ -19,7 +19,7 @@ import (
 
 // testCase is an input file. Its first comments are options:
 //
-//	# show: Workloads, Services    fields of the Mesh in the golden file
+//	# show: Workloads, Services    fields of the Mesh in the golden file; Findings for these alone
 //	# cidrs: 10.0.0.0/8            Config.CIDRs; "none" for none
 //	# trustDomain: cluster.local   Config.TrustDomain
 //	# lax                          objects as they come, as from an API server with older schemas

@@ -89,7 +89,7 @@ func (p *Policies) bindAuthz(w *model.Workload, podLabels labels.Set, inv invent
 			applying = append(applying, c)
 		}
 	}
-	w.Rest.Authz.DefaultDeny = p.defaults.DefaultDeny
+	p.bindDefault(&w.Rest)
 	for _, c := range applying {
 		if c.targets.level(podLabels) != none {
 			c.bind(&w.Rest.Authz)
@@ -97,12 +97,20 @@ func (p *Policies) bindAuthz(w *model.Workload, podLabels labels.Set, inv invent
 	}
 	for i := range w.Ports {
 		port := &w.Ports[i]
-		port.Authz.DefaultDeny = p.defaults.DefaultDeny
+		p.bindDefault(port)
 		for _, c := range applying {
 			if c.targets.level(podLabels) != none || c.holdsThrough(inv, w.Key, port.Port) {
 				c.bind(&port.Authz)
 			}
 		}
+	}
+}
+
+// bindDefault is MeshConfig's word where no policy applies.
+func (p *Policies) bindDefault(port *model.InboundPort) {
+	port.Authz.DefaultDeny = p.defaults.DefaultDeny
+	if p.defaults.DefaultDeny {
+		port.Origins = withOrigin(port.Origins, p.defaults.Origin)
 	}
 }
 

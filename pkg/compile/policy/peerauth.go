@@ -146,18 +146,19 @@ func (p *Policies) bindMode(port *model.InboundPort, all []applying) {
 // overriddenPeers tells the younger of two objects of one level what it does not decide.
 func overriddenPeers(all []applying) []report.Finding {
 	var fs []report.Finding
+	told := func(loser, winner applying, field, format string, args ...any) {
+		fs = append(fs, object.Refused(loser.origin, report.Overridden, field, "%s, which is older, "+format, append([]any{winner.origin.Object}, args...)...))
+	}
 	for i, loser := range all {
-		for _, winner := range all[:i] {
-			if winner.level != loser.level {
-				continue
+		rivals := slices.DeleteFunc(slices.Clone(all[:i]), func(c applying) bool { return c.level != loser.level })
+		if len(rivals) > 0 {
+			told(loser, rivals[0], "spec.mode", "has the same target: its mode counts")
+		}
+		for port := range loser.ports {
+			naming := func(c applying) bool { _, named := c.ports[port]; return named }
+			if j := slices.IndexFunc(rivals, naming); j >= 0 {
+				told(loser, rivals[j], "spec.ports", "decides on port %d", port)
 			}
-			fs = append(fs, object.Refused(loser.origin, report.Overridden, "spec.mode", "%s, which is older, has the same target: its mode counts", winner.origin.Object))
-			for port := range loser.ports {
-				if _, named := winner.ports[port]; named {
-					fs = append(fs, object.Refused(loser.origin, report.Overridden, "spec.ports", "%s, which is older, decides on port %d", winner.origin.Object, port))
-				}
-			}
-			break
 		}
 	}
 	return fs

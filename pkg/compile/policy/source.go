@@ -56,6 +56,10 @@ func (r *authzReader) jwt(field string) {
 
 // serviceAccount gives the path of its SPIFFE ID.
 func (r *authzReader) serviceAccount(field string, s meshv1a1.ServiceAccountSource) string {
+	if s == (meshv1a1.ServiceAccountSource{}) {
+		r.refuse(field, "an empty entry names no one: give a name, or a namespace to mean all of it")
+		return ""
+	}
 	namespace, name := s.Namespace, s.Name
 	if namespace == "" {
 		namespace = r.origin.Namespace

@@ -1,0 +1,84 @@
+package compile
+
+import (
+	"testing"
+	"time"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+func TestRememberForgetsWhatIsGone(t *testing.T) {
+	policy := "{apiVersion: meshd.io/v1alpha1, kind: PeerAuthentication, metadata: {name: p, namespace: shop}, spec: {mode: Permissive}}"
+	snap := decodeLax(t, []byte(policy))
+	_, fs := Compile(snap, Config{})
+	first := Remember(Memory{}, snap, fs)
+	name := model.Name{Namespace: "shop", Name: "p"}
+	if first.policies.PeerAuthentications[name] == nil {
+		t.Fatal("an accepted policy was not remembered")
+	}
+	if second := Remember(first, &crds.Snapshot{}, nil); second.policies.PeerAuthentications[name] != nil {
+		t.Error("a deleted policy is still remembered")
+	}
+	if first.policies.PeerAuthentications[name] == nil {
+		t.Error("remembering changed the memory before")
+	}
+}
+
+func TestRememberKeepsOverriddenPolicies(t *testing.T) {
+	snap := decodeLax(t, []byte("{kind: PeerAuthentication, metadata: {name: a, namespace: shop}, spec: {mode: Strict}}\n---\n"+
+		"{kind: PeerAuthentication, metadata: {name: b, namespace: shop}, spec: {mode: Disable}}\n---\n"+
+		"{kind: Pod, metadata: {name: x, namespace: shop}, spec: {initContainers: [{name: meshd-proxy}]}}"))
+	_, fs := Compile(snap, Config{})
+	if len(fs) != 1 || fs[0].Reason != report.Overridden {
+		t.Fatalf("findings %v", fs)
+	}
+	memory := Remember(Memory{}, snap, fs)
+	if memory.policies.PeerAuthentications[model.Name{Namespace: "shop", Name: "b"}] == nil {
+		t.Error("an overridden policy is accepted, yet it was not remembered")
+	}
+}
+
+func TestRememberOutlivesSeveralBrokenVersions(t *testing.T) {
+	good := decodeLax(t, []byte("{kind: MeshConfig, metadata: {name: default}, spec: {trustDomain: example.org}}"))
+	bad := decodeLax(t, []byte("{kind: MeshConfig, metadata: {name: default}, spec: {trustDomain: 'a b'}}"))
+	mesh, _ := compileAll([]*crds.Snapshot{good, bad, bad, bad}, Config{})
+	if mesh.Settings.TrustDomain != "example.org" {
+		t.Errorf("the trust domain became %s", mesh.Settings.TrustDomain)
+	}
+}
+
+func TestCASettings(t *testing.T) {
+	standard := CA{Root: 87600 * time.Hour, Issuer: 168 * time.Hour, Leaf: time.Hour}
+	for name, c := range map[string]struct {
+		spec meshv1a1.CertificateAuthoritySpec
+		want CA
+		ok   bool
+	}{
+		"defaults": {want: standard, ok: true},
+		"a minute": {
+			spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "1m", Issuer: "1h"}},
+			want: CA{Root: 87600 * time.Hour, Issuer: time.Hour, Leaf: time.Minute}, ok: true,
+		},
+		"leaf outlives issuer": {
+			spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "2h", Issuer: "1h"}},
+			want: standard,
+		},
+		"no duration": {spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "1 hour"}}, want: standard},
+		"zero":        {spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "0s"}}, want: standard},
+		"a secret":    {spec: meshv1a1.CertificateAuthoritySpec{Source: "Secret"}, want: standard},
+	} {
+		ca := &meshv1a1.CertificateAuthority{Spec: c.spec}
+		ca.Name = "default"
+		got, ok := CASettings(&crds.Snapshot{CertificateAuthorities: []*meshv1a1.CertificateAuthority{ca}})
+		got.Origin = report.Origin{}
+		if got != c.want || ok != c.ok {
+			t.Errorf("%s: got %+v, %v", name, got, ok)
+		}
+	}
+	if got, ok := CASettings(&crds.Snapshot{}); !ok || got != standard {
+		t.Errorf("without an object: %+v, %v", got, ok)
+	}
+}
