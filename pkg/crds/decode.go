@@ -229,7 +229,11 @@ func (f *finder) addDecoding(raw []byte, strict []error, err error) {
 		if !strings.HasPrefix(withoutIndices(path), wrong.Field) { // the offset is one within the field
 			path = wrong.Field
 		}
-		f.add(report.Invalid, path, fmt.Sprintf("must be %s, not %s", typeName(wrong.Type), wrong.Value))
+		cure := ""
+		if wrong.Type.Kind() == reflect.String && (strings.HasPrefix(wrong.Value, "bool") || strings.HasPrefix(wrong.Value, "number")) {
+			cure = ": put it in quotes"
+		}
+		f.add(report.Invalid, path, fmt.Sprintf("must be %s, not %s%s", typeName(wrong.Type), wrong.Value, cure))
 	case err != nil:
 		f.add(report.Invalid, "", err.Error())
 	}
@@ -257,7 +261,12 @@ func (dec *decoder) decodeObject(doc document, raw []byte) declaration {
 	var h head
 	if err := json.Unmarshal(raw, &h); err != nil {
 		f := finder{doc: doc}
-		f.add(report.Parse, "", "not a Kubernetes object: it needs apiVersion, kind and metadata.name")
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			f.addDecoding(raw, nil, err)
+		} else {
+			f.add(report.Parse, "", "not a Kubernetes object: it needs apiVersion, kind and metadata.name")
+		}
 		d.findings = f.out
 		return d
 	}
