@@ -88,6 +88,14 @@ type Outcome struct {
 	Pending []string `json:"pending"`
 	// Notes are no faults.
 	Notes []string `json:"notes"`
+
+	places map[report.Object]place
+}
+
+// place is where an object stands in the user's files.
+type place struct {
+	file string
+	line int
 }
 
 // maxRequest bounds what is read of a request, in bytes.
@@ -119,6 +127,11 @@ func (d *daemon) handleApply(w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		d.await(ctx, &out)
 	}
+	for i := range out.Refused {
+		if at, ok := out.places[out.Refused[i].Object]; ok && out.Refused[i].File == "" {
+			out.Refused[i].File, out.Refused[i].Line = at.file, at.line
+		}
+	}
 	out.Refused = report.Sort(out.Refused)
 	reply(w, out)
 }
@@ -126,7 +139,7 @@ func (d *daemon) handleApply(w http.ResponseWriter, r *http.Request) {
 // apply stores what the documents hold, in an order that lets a pod be made
 // with everything that was given beside it.
 func (d *daemon) apply(docs []Document) Outcome {
-	var out Outcome
+	out := Outcome{places: map[report.Object]place{}}
 	var objects []crds.Object
 	for _, doc := range docs {
 		found, findings := crds.Decode(doc.Content, doc.File)
@@ -139,6 +152,9 @@ func (d *daemon) apply(docs []Document) Outcome {
 	defer d.mu.Unlock()
 	for _, o := range objects {
 		f := d.applyOne(o, seen[o.Ref()])
+		if !seen[o.Ref()] {
+			out.places[o.Ref()] = place{o.File, o.Line}
+		}
 		seen[o.Ref()] = true
 		if f != nil {
 			f.File, f.Line = o.File, o.Line

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -71,17 +72,15 @@ func (d *daemon) awaitMesh(ctx context.Context, out *Outcome) bool {
 		return false
 	}
 	view, _ := d.store.View()
-	pending, refused := judge(view, out.Objects, state)
-	if len(pending) == 0 && !state.Synced {
-		pending = unsynced(state)
-	}
-	out.Pending = pending
-	if len(pending) > 0 {
+	v := judge(view, out.Objects, state)
+	out.Pending = v.pending
+	if len(v.pending) > 0 {
 		return false
 	}
-	out.Refused = append(out.Refused, refused...)
+	out.Refused = append(out.Refused, v.refused...)
+	out.Notes = append(out.Notes, append(v.notes, unsynced(state)...)...)
 	out.Objects = slices.DeleteFunc(out.Objects, func(o report.Object) bool {
-		return slices.ContainsFunc(refused, func(f report.Finding) bool { return f.Object == o })
+		return slices.ContainsFunc(v.refused, func(f report.Finding) bool { return f.Object == o })
 	})
 	return true
 }
@@ -105,9 +104,17 @@ func compiled(kind string) bool {
 	return false
 }
 
+// verdict is what meshd's state says about objects.
+type verdict struct {
+	pending []string
+	refused []report.Finding
+	notes   []string
+}
+
 // judge says which of the applied objects are still to be waited for, by
 // meshd's state, and which it refused.
-func judge(view store.View, applied []report.Object, s console.State) (pending []string, refused []report.Finding) {
+func judge(view store.View, applied []report.Object, s console.State) verdict {
+	var v verdict
 	for _, k := range applied {
 		o, ok := view[k]
 		if !ok || !compiled(k.Kind) {
@@ -117,40 +124,53 @@ func judge(view store.View, applied []report.Object, s console.State) (pending [
 			return x.Kind == k.Kind && x.Namespace == k.Namespace && x.Name == k.Name
 		})
 		if i < 0 || s.Objects[i].Generation < o.GetGeneration() {
-			pending = append(pending, k.String()+": meshd has not read it yet")
+			v.pending = append(v.pending, k.String()+": meshd has not read it yet")
 			continue
 		}
-		p, r := judgeOne(k, s.Objects[i])
-		pending, refused = append(pending, p...), append(refused, r...)
+		v.add(k, s.Objects[i], s.Findings)
 	}
-	return pending, refused
+	return v
 }
 
-func judgeOne(k report.Object, o console.Object) (pending []string, refused []report.Finding) {
+func (v *verdict) add(k report.Object, o console.Object, findings []report.Finding) {
 	var status struct {
 		Conditions []metav1.Condition `json:"conditions"`
 	}
 	if err := json.Unmarshal(o.Status, &status); err != nil {
-		return []string{k.String() + ": its status cannot be read: " + err.Error()}, nil
+		v.pending = append(v.pending, k.String()+": its status cannot be read: "+err.Error())
+		return
 	}
+	is := map[report.Condition]metav1.Condition{}
 	for _, c := range status.Conditions {
-		if c.Status != metav1.ConditionFalse {
-			continue
-		}
-		switch {
-		case c.Type == string(report.Accepted), c.Type == string(report.ResolvedRefs) && k.Kind != "Ingress",
-			c.Type == string(report.Programmed) && c.Reason == string(report.Rejected):
-			refused = append(refused, report.Finding{
-				Object: k, Generation: o.Generation, Condition: report.Condition(c.Type), Reason: report.Reason(c.Reason), Message: c.Message,
-			})
-		case c.Type == string(report.Programmed):
-			pending = append(pending, fmt.Sprintf("%s: %s", k, c.Message))
+		is[report.Condition(c.Type)] = c
+	}
+	if c := is[report.Accepted]; c.Status == metav1.ConditionFalse {
+		v.refused = append(v.refused, refusalOf(k, c, findings))
+		return
+	}
+	if c := is[report.ResolvedRefs]; c.Status == metav1.ConditionFalse {
+		v.notes = append(v.notes, k.String()+": "+c.Message)
+	}
+	switch c := is[report.Programmed]; {
+	case c.Status == metav1.ConditionTrue:
+	case c.Reason == string(report.Rejected):
+		v.refused = append(v.refused, refusalOf(k, c, findings))
+	default:
+		v.pending = append(v.pending, strings.TrimSuffix(k.String()+": "+c.Message, ": "))
+	}
+}
+
+// refusalOf is the finding behind a condition: it knows the field, too.
+func refusalOf(k report.Object, c metav1.Condition, findings []report.Finding) report.Finding {
+	for _, f := range findings {
+		if f.Object == k && string(f.Condition) == c.Type && string(f.Reason) == c.Reason {
+			f.File, f.Line = "", 0 // of the lab's own files
+			return f
 		}
 	}
-	if len(refused) > 0 {
-		return nil, refused[:1]
+	return report.Finding{
+		Object: k, Generation: c.ObservedGeneration, Condition: report.Condition(c.Type), Reason: report.Reason(c.Reason), Message: c.Message,
 	}
-	return pending, nil
 }
 
 // pendingPods says which of the applied objects' pods are not ready, and why.

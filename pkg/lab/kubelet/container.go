@@ -214,10 +214,8 @@ func (c *container) stop(ctx context.Context) {
 
 // terminate ends one process.
 func (c *container) terminate(ctx context.Context, proc *sandbox.Process) {
-	if l := c.spec.Lifecycle; l != nil && l.PreStop != nil {
-		if err := c.hook(ctx, proc, l.PreStop); err != nil {
-			c.pod.k.cfg.Log.Warn("preStop", "pod", c.pod.name(), "container", c.spec.Name, "error", err)
-		}
+	if l := c.spec.Lifecycle; l != nil && l.PreStop != nil && !c.pod.k.closing() {
+		c.preStop(ctx, proc, l.PreStop)
 	}
 	if err := proc.Signal(syscall.SIGTERM); err != nil {
 		c.pod.k.cfg.Log.Debug("SIGTERM", "pod", c.pod.name(), "container", c.spec.Name, "error", err)
@@ -231,6 +229,22 @@ func (c *container) terminate(ctx context.Context, proc *sandbox.Process) {
 		c.pod.k.cfg.Log.Warn("SIGKILL", "pod", c.pod.name(), "container", c.spec.Name, "error", err)
 	}
 	<-proc.Done()
+}
+
+// preStop runs the hook, for as long as the process does.
+func (c *container) preStop(ctx context.Context, proc *sandbox.Process, h *corev1.LifecycleHandler) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-proc.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := c.hook(ctx, proc, h); err != nil {
+		c.pod.k.cfg.Log.Warn("preStop", "pod", c.pod.name(), "container", c.spec.Name, "error", err)
+	}
 }
 
 // process is the running process, nil if there is none.

@@ -56,11 +56,17 @@ type Kubelet struct {
 	pods   map[types.UID]*pod
 	closed bool
 	wg     sync.WaitGroup
+
+	// patience is done when no container is waited for any more.
+	patience context.Context
+	hurry    context.CancelFunc
 }
 
 // New gives a kubelet that runs nothing yet.
 func New(cfg Config) *Kubelet {
-	return &Kubelet{cfg: cfg, pods: map[types.UID]*pod{}}
+	k := &Kubelet{cfg: cfg, pods: map[types.UID]*pod{}}
+	k.patience, k.hurry = context.WithCancel(context.Background())
+	return k
 }
 
 // Sync starts the pods that are new in the view, ends those that are marked,
@@ -99,7 +105,7 @@ func (k *Kubelet) start(o *corev1.Pod) {
 	})
 }
 
-// Close ends all pods, gracefully until ctx is done.
+// Close ends all pods, without their preStop, and gracefully until ctx is done.
 func (k *Kubelet) Close(ctx context.Context) {
 	k.mu.Lock()
 	k.closed = true
@@ -107,22 +113,15 @@ func (k *Kubelet) Close(ctx context.Context) {
 		p.end()
 	}
 	k.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		k.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return
-	case <-ctx.Done():
-	}
+	defer context.AfterFunc(ctx, k.hurry)()
+	k.wg.Wait()
+	k.hurry()
+}
+
+func (k *Kubelet) closing() bool {
 	k.mu.Lock()
-	for _, p := range k.pods {
-		p.killAll()
-	}
-	k.mu.Unlock()
-	<-done
+	defer k.mu.Unlock()
+	return k.closed
 }
 
 // ErrNotRunning: the container is not there, or not running now.

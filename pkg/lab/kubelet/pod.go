@@ -247,14 +247,17 @@ func (p *pod) runMains() {
 	}
 }
 
+func (p *pod) grace() time.Duration {
+	if s := p.spec.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return defaultGrace
+}
+
 // stopAll ends what runs: containers and init containers side by side, then the
 // native sidecars from the last to the first, all within the grace period.
 func (p *pod) stopAll() {
-	grace := defaultGrace
-	if s := p.spec.Spec.TerminationGracePeriodSeconds; s != nil {
-		grace = time.Duration(*s) * time.Second
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(p.k.patience, p.grace())
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, c := range p.containers() {
@@ -266,18 +269,6 @@ func (p *pod) stopAll() {
 	for _, c := range slices.Backward(p.inits) {
 		if c.sidecar {
 			c.stop(ctx)
-		}
-	}
-}
-
-// killAll ends everything at once.
-func (p *pod) killAll() {
-	for _, c := range p.containers() {
-		c.cancel()
-		if proc := c.process(); proc != nil {
-			if err := proc.Kill(); err != nil {
-				p.k.cfg.Log.Warn("container not killed", "pod", p.name(), "container", c.spec.Name, "error", err)
-			}
 		}
 	}
 }

@@ -147,11 +147,7 @@ func (c *container) watchLiveness(ctx context.Context, p *corev1.Probe, proc *sa
 // restart ends a process that is not well; the supervisor starts the next one.
 func (c *container) restart(proc *sandbox.Process, why string) {
 	c.pod.k.cfg.Log.Info("container is started again", "pod", c.pod.name(), "container", c.spec.Name, "reason", why)
-	grace := defaultGrace
-	if s := c.pod.spec.Spec.TerminationGracePeriodSeconds; s != nil {
-		grace = time.Duration(*s) * time.Second
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(c.pod.k.patience, c.pod.grace())
 	defer cancel()
 	c.terminate(ctx, proc)
 }
