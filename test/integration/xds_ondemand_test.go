@@ -45,6 +45,11 @@ func TestXDSOnDemand(t *testing.T) {
 	if ps := p.book.Ledger().Proxies(); ps[0].Destinations != 3 {
 		t.Errorf("%+v", ps)
 	}
+	for i := 2; i <= 4; i++ {
+		if n := e.Stat(fmt.Sprintf("cluster.dst.127.0.0.%d.*init_fetch_timeout", i)); n != 0 {
+			t.Errorf("destination %d waited for its endpoints in vain", i)
+		}
+	}
 }
 
 // A connection is held while meshd is away, and answered when it is back.

@@ -70,7 +70,7 @@ func (l Ledger) with(e Event) Ledger {
 		proxies = slices.Insert(proxies, i, next)
 	}
 	next.fold(e)
-	if next.connected.IsZero() && len(next.types) == 0 {
+	if next.connected.IsZero() && len(next.types) == 0 && next.destinations == 0 {
 		proxies = slices.Delete(proxies, i, i+1)
 	}
 	return Ledger{proxies: proxies, sets: l.sets}
@@ -85,6 +85,7 @@ func (n *entry) fold(e Event) {
 	case Disconnected:
 		if e.Type == envoy.OnDemandType {
 			n.keep(false)
+			n.destinations = 0
 			return
 		}
 		n.connected = time.Time{}

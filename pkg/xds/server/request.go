@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
@@ -158,29 +159,39 @@ func (s *session) acknowledged(l *lane, f *flight) {
 // refusedBy: the client has refused the response. With one resource it is that
 // one; otherwise Envoy's words do not tell reliably which, nor what it took of
 // the others: they are sent again one by one.
+//
+// Clusters are the exception. Envoy names each bad one and takes the others; and
+// one that failed late stays with it half made, so that sent again it is taken
+// for known and acknowledged. There the words count.
 func (s *session) refusedBy(l *lane, f *flight, words string) {
-	switch {
-	case len(f.body.items) == 1:
-		it := f.body.items[0]
-		r := acks.Rejection{Type: l.typ, Name: it.Name, Version: it.Version, Message: words, Origins: it.Origins}
-		l.set(it.Name, l.version(it.Name))
-		if l.refused == nil {
-			l.refused = map[string]acks.Rejection{}
-		}
-		l.refused[it.Name] = r
-		l.retell = true
-		s.out.refused = append(s.out.refused, cache.Refusal{Type: l.typ, Name: it.Name, Version: it.Version, Message: words})
-		s.out.events = append(s.out.events, acks.Event{Kind: acks.Rejected, Resource: r})
-	case len(f.body.items) == 0:
+	items := f.body.items
+	if len(items) == 0 {
 		// Removals cannot be narrowed down and would be refused again: taken as done.
 		for _, name := range f.body.removed {
 			l.set(name, "")
 		}
-	default:
-		names := make([]string, 0, len(f.body.items))
-		for _, it := range f.body.items {
-			names = append(names, it.Name)
-		}
-		l.singles = append(names, l.singles...)
+		return
 	}
+	var singles []string
+	for _, it := range items {
+		named := url(l.typ) == string(envoy.ClusterType) && strings.Contains(words, " "+it.Name+": ")
+		if len(items) == 1 || named {
+			s.refuse(l, it, words)
+		} else {
+			singles = append(singles, it.Name)
+		}
+	}
+	l.singles = append(singles, l.singles...)
+}
+
+func (s *session) refuse(l *lane, it *cache.Item, words string) {
+	r := acks.Rejection{Type: l.typ, Name: it.Name, Version: it.Version, Message: words, Origins: it.Origins}
+	l.set(it.Name, l.version(it.Name)) // it keeps what it had
+	if l.refused == nil {
+		l.refused = map[string]acks.Rejection{}
+	}
+	l.refused[it.Name] = r
+	l.retell = true
+	s.out.refused = append(s.out.refused, cache.Refusal{Type: l.typ, Name: it.Name, Version: it.Version, Message: words})
+	s.out.events = append(s.out.events, acks.Event{Kind: acks.Rejected, Resource: r})
 }

@@ -248,6 +248,17 @@ func protocol() map[string]string {
 			ack cluster
 			want nothing
 			held cluster`,
+		"a cluster that Envoy names is not sent again": `
+			publish cluster a=1 b=1 c=1 endpoint a=1 b=1 c=1
+			ask cluster
+			want cluster a b c
+			nack cluster Error adding/updating cluster(s) b: it is bad
+			refused cluster b
+			want cluster a
+			ack cluster
+			want cluster c
+			ack cluster
+			want nothing`,
 		"what is refused is replaced by the last good version, for new streams too": `
 			publish cluster a=1 endpoint a=1
 			ask cluster

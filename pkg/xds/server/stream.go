@@ -120,11 +120,27 @@ func (st *stream) adsHolds(r envoy.Ref, version string) bool {
 	return other.session.holds(r, version)
 }
 
+// endpointsAgain: an on-demand cluster may name an assignment that the proxy has
+// already; it warms until that comes again on the ADS stream.
+func (st *stream) endpointsAgain(clusters []*cache.Item) {
+	other, _ := st.server.pair(st)
+	if other == nil {
+		return
+	}
+	other.mu.Lock()
+	other.session.endpointsAgain(clusters)
+	other.mu.Unlock()
+	st.server.wake(other)
+}
+
 // apply does what a session wants done outside.
 func (st *stream) apply(fx effects) {
 	who := st.who()
 	if len(fx.accepted) > 0 {
 		st.server.cache.Accept(who.Key, fx.accepted)
+		if st.onDemand {
+			st.endpointsAgain(fx.accepted)
+		}
 	}
 	for _, r := range fx.refused {
 		st.server.log.Warn("resource refused by an Envoy", "proxy", who.Name, "type", cache.Short(r.Type), "resource", r.Name, "message", r.Message)
