@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +19,12 @@ import (
 // symbolic link in a target (/var/run -> /run) leads where it leads for the
 // container.
 func buildRoot(cfg initConfig) error {
-	sources, err := cloneSources(cfg.Spec.Mounts)
+	mounts, err := accountMounts(cfg.Spec.User, cfg.Layer)
+	if err != nil {
+		return fmt.Errorf("name the user: %w", err)
+	}
+	mounts = append(mounts, cfg.Spec.Mounts...)
+	sources, err := cloneSources(mounts)
 	if err != nil {
 		return err
 	}
@@ -30,7 +32,11 @@ func buildRoot(cfg initConfig) error {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return err
 	}
-	if err := overlayMachine(cfg, root); err != nil {
+	machine := overlayMachine
+	if cfg.Rootless {
+		machine = scaffoldMachine
+	}
+	if err := machine(cfg, root); err != nil {
 		return err
 	}
 	if err := mountKernel(root); err != nil {
@@ -39,8 +45,7 @@ func buildRoot(cfg initConfig) error {
 	if err := pivot(root); err != nil {
 		return err
 	}
-	nameUser(cfg.Spec.User)
-	for i, m := range cfg.Spec.Mounts {
+	for i, m := range mounts {
 		if err := attach(sources[i], m); err != nil {
 			return err
 		}
@@ -140,136 +145,4 @@ func pivot(root string) error {
 func setReadOnly(path string, flags uint) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	return unix.MountSetattr(unix.AT_FDCWD, path, flags, &attr)
-}
-
-// overlayMachine mounts an overlay over each file system of the machine.
-func overlayMachine(cfg initConfig, root string) error {
-	points, err := machineMounts(cfg.Private)
-	if err != nil {
-		return err
-	}
-	for i, m := range points {
-		layer := filepath.Join(cfg.Layer, "fs"+strconv.Itoa(i))
-		err := m.overlay(cfg, layer, root)
-		if err != nil && m.point == "/" {
-			return fmt.Errorf("mount an overlay over /: %w", err)
-		}
-		// Any other file system that cannot be a lower layer is shown as it
-		// is, read-only, and if that fails too (another user's FUSE mount) not
-		// at all.
-		if err != nil {
-			_ = m.bindReadOnly(root)
-		}
-	}
-	return nil
-}
-
-// machineMount is a file system of the machine.
-type machineMount struct {
-	point   string
-	fstype  string
-	options string
-}
-
-// kernelFilesystems have no files that a container could need.
-const kernelFilesystems = " proc sysfs cgroup cgroup2 devtmpfs devpts mqueue debugfs tracefs securityfs pstore bpf " +
-	"configfs fusectl hugetlbfs autofs nsfs binfmt_misc efivarfs rpc_pipefs selinuxfs ramfs "
-
-// readOnlyFilesystems need no overlay.
-const readOnlyFilesystems = " squashfs iso9660 erofs "
-
-// machineMounts lists the machine's file systems, parents first. Those below
-// /proc, /sys, /dev and the lab's own tmpfs are left out.
-func machineMounts(private string) ([]machineMount, error) {
-	raw, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	var out []machineMount
-	index := map[string]int{}
-	for line := range strings.Lines(string(raw)) {
-		m, ok := parseMount(line)
-		if !ok || strings.Contains(kernelFilesystems, " "+m.fstype+" ") || below(m.point, private, "/proc", "/sys", "/dev") {
-			continue
-		}
-		// A later mount at the same point hides the earlier.
-		if i, ok := index[m.point]; ok {
-			out[i] = m
-			continue
-		}
-		index[m.point] = len(out)
-		out = append(out, m)
-	}
-	return out, nil
-}
-
-func below(path string, dirs ...string) bool {
-	for _, d := range dirs {
-		if path == d || strings.HasPrefix(path, d+"/") {
-			return true
-		}
-	}
-	return false
-}
-
-// parseMount reads a line of proc_pid_mountinfo(5).
-func parseMount(line string) (machineMount, bool) {
-	left, right, ok := strings.Cut(line, " - ")
-	fields, types := strings.Fields(left), strings.Fields(right)
-	const pointField, optionsField = 4, 5
-	if !ok || len(fields) <= optionsField || len(types) == 0 {
-		return machineMount{}, false
-	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	return machineMount{
-		point: unescape.Replace(fields[pointField]), options: fields[optionsField], fstype: types[0],
-	}, true
-}
-
-// overlay mounts the overlay of one file system below root.
-func (m machineMount) overlay(cfg initConfig, layer, root string) error {
-	info, err := os.Stat(m.point)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() || strings.Contains(readOnlyFilesystems, " "+m.fstype+" ") || strings.ContainsAny(m.point, `:,\`) {
-		return errors.New("not a lower layer")
-	}
-	upper, work := filepath.Join(layer, "upper"), filepath.Join(layer, "work")
-	if err := os.MkdirAll(work, 0o700); err != nil {
-		return err
-	}
-	if err := mkdirLike(upper, info); err != nil {
-		return err
-	}
-	data := "lowerdir=" + m.point + ",upperdir=" + upper + ",workdir=" + work
-	if cfg.Rootless {
-		data += ",userxattr"
-		seedUpper(upper, m.point, cfg.Skeleton)
-	}
-	flags := uintptr(unix.MS_NODEV)
-	if strings.Contains(","+m.options+",", ",nosuid,") {
-		flags |= unix.MS_NOSUID
-	}
-	return unix.Mount("overlay", filepath.Join(root, m.point), "overlay", flags, data)
-}
-
-// mkdirLike makes a directory with the mode and owner of another; the upper
-// layer's is the one that counts.
-func mkdirLike(dir string, like os.FileInfo) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if st, ok := like.Sys().(*syscall.Stat_t); ok {
-		_ = os.Chown(dir, int(st.Uid), int(st.Gid)) // fails for an unmapped owner: root's then
-	}
-	return chmodLike(dir, like.Mode())
-}
-
-func (m machineMount) bindReadOnly(root string) error {
-	target := filepath.Join(root, m.point)
-	if err := unix.Mount(m.point, target, "", unix.MS_BIND, ""); err != nil {
-		return err
-	}
-	return setReadOnly(target, 0)
 }
