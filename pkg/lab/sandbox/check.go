@@ -15,8 +15,11 @@ import (
 // Check tells in one line what this machine lacks to run a lab as the current
 // user, nil if nothing.
 func Check() error {
-	if raw, err := os.ReadFile("/proc/filesystems"); err == nil && !strings.Contains(string(raw), "\toverlay\n") {
-		return errors.New("this kernel has no overlay file system loaded: modprobe overlay")
+	if err := checkKernel(5, 12); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		return errors.New("this kernel has no IPv6 (ipv6.disable=1?), which the lab's network needs")
 	}
 	if os.Geteuid() == 0 {
 		return nil
@@ -49,11 +52,11 @@ func checkRootless() error {
 			return err
 		}
 	}
-	return checkKernel(5, 11)
+	return nil
 }
 
-// checkKernel asks for a kernel version: overlays in user namespaces came with
-// 5.11.
+// checkKernel asks for a kernel version: mount_setattr(2) came with 5.12, and
+// overlays in user namespaces just before.
 func checkKernel(major, minor int) error {
 	var u syscall.Utsname
 	if err := syscall.Uname(&u); err != nil {
@@ -75,7 +78,7 @@ func checkKernel(major, minor int) error {
 	if err1 != nil || err2 != nil || have > major || have == major && haveMinor >= minor {
 		return nil
 	}
-	return fmt.Errorf("without root the lab needs Linux %d.%d, this is %s", major, minor, release.String())
+	return fmt.Errorf("the lab needs Linux %d.%d, this is %s", major, minor, release.String())
 }
 
 func sortByPath(dirs []skeletonDir) {

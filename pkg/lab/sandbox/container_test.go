@@ -270,6 +270,10 @@ func TestMounts(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		shared := volume(t, l, "shared", nil)
 		files := volume(t, l, "files", map[string]string{"resolv.conf": "nameserver 10.244.0.1\n", "token": "secret"})
+		if err := errors.Join(os.Mkdir(filepath.Join(files, "links"), 0o755),
+			os.Symlink("/opt/nowhere/token", filepath.Join(files, "links", "dangling"))); err != nil {
+			t.Fatal(err)
+		}
 		mounts := []sandbox.Mount{
 			{Source: shared, Target: "/new/deep/shared"},
 			{Source: filepath.Join(files, "resolv.conf"), Target: "/etc/resolv.conf"},
@@ -286,6 +290,12 @@ func TestMounts(t *testing.T) {
 		l.want(t, b, "cat /new/deep/shared/x", "hello")
 		// /var/run is a link to /run on most machines; both must lead there.
 		l.want(t, b, "cat /run/secrets/meshd.io/token/token /var/run/secrets/meshd.io/token/token", "secretsecret")
+		broken := l.idle(t, sandbox.Spec{Name: "links", Mounts: []sandbox.Mount{
+			{Source: "/usr", Target: "/x"}, // makes /x
+			{Source: filepath.Join(files, "links"), Target: "/x/local"},
+			{Source: filepath.Join(files, "token"), Target: "/x/local/dangling"},
+		}})
+		l.want(t, broken, "cat /opt/nowhere/token", "secret")
 		root := l.idle(t, sandbox.Spec{Name: "root", Mounts: mounts, Capabilities: sandbox.DefaultCapabilities()})
 		if _, code := l.sh(t, root, "echo x > /run/secrets/meshd.io/token/token"); code == 0 {
 			t.Error("wrote to a read-only mount")

@@ -81,6 +81,19 @@ func inLab(t *testing.T, inside func(t *testing.T, l *lab)) {
 	}
 }
 
+// everywhere is inLab as root and as an ordinary user.
+func everywhere(t *testing.T, inside func(t *testing.T, l *lab)) {
+	t.Helper()
+	inLab(t, inside)
+	if os.Getenv(partEnv) == partHost {
+		out, err := asUser(t, true)
+		t.Logf("as user:\n%s", out)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // startPart starts a lab whose daemon is this test binary.
 func startPart(t *testing.T, part string, hostLink bool, args ...string) (h sandbox.Handle, log string) {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,12 @@ type pid1Config struct {
 // started is PID 1's word for success.
 const started = "started"
 
+// The first byte of PID 1's configuration.
+const (
+	idsMapped = 'm' // the user namespace's ids are mapped now
+	idsOwn    = '-' // there is no user namespace
+)
+
 // mappedArg is the argument of PID 1's second life, see runPID1.
 const mappedArg = "mapped"
 
@@ -35,13 +42,21 @@ const mappedArg = "mapped"
 func runPID1() error {
 	config := os.NewFile(fdConfig, "config")
 	if len(os.Args) == 1 {
-		if _, err := config.Read(make([]byte, 1)); err != nil {
+		var first [1]byte
+		if _, err := config.Read(first[:]); err != nil {
 			return fmt.Errorf("read the configuration: %w", err)
+		}
+		if first[0] != idsMapped {
+			return servePID1(config)
 		}
 		// In a user namespace the first execve came before the ids were mapped
 		// and lost all capabilities; as mapped root another one gains them.
 		return fmt.Errorf("execute: %w", unix.Exec(selfExe, []string{argPID1, mappedArg}, os.Environ()))
 	}
+	return servePID1(config)
+}
+
+func servePID1(config *os.File) error {
 	sealDescriptors(fdResult)
 	var cfg pid1Config
 	if err := json.NewDecoder(config).Decode(&cfg); err != nil {
@@ -82,7 +97,32 @@ func mountLab(cfg pid1Config) error {
 	if err := unix.Mount("meshd-lab", cfg.Private, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 		return fmt.Errorf("mount the lab's tmpfs: %w", err)
 	}
-	return nil
+	return probeOverlay(cfg)
+}
+
+// probeOverlay mounts an overlay once, so that a machine without says so when
+// the lab starts and not with its first container.
+func probeOverlay(cfg pid1Config) error {
+	dir := filepath.Join(cfg.Private, "probe")
+	m := machineMount{point: filepath.Join(dir, "lower")}
+	if err := os.MkdirAll(m.point, 0o755); err != nil {
+		return err
+	}
+	root := filepath.Join(dir, "root")
+	if err := os.MkdirAll(filepath.Join(root, m.point), 0o755); err != nil {
+		return err
+	}
+	err := m.overlay(initConfig{Rootless: cfg.Rootless}, filepath.Join(dir, "layer"), root)
+	if errors.Is(err, unix.ENODEV) {
+		return errors.New("this kernel has no overlay file system: modprobe overlay")
+	}
+	if err == nil {
+		err = unix.Unmount(filepath.Join(root, m.point), 0)
+	}
+	if err != nil {
+		return fmt.Errorf("mount an overlay file system: %w", err)
+	}
+	return os.RemoveAll(dir)
 }
 
 // startDaemon starts the daemon with its sandboxConfig on descriptor 3.

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -104,18 +103,28 @@ func attach(s source, m Mount) error {
 	return unix.Close(s.fd)
 }
 
+// maxLinks bounds a chain of symbolic links, as the kernel does.
+const maxLinks = 40
+
 // makeTarget makes the file or directory that a mount needs as its target.
 func makeTarget(target string, dir bool) error {
 	if dir {
 		return os.MkdirAll(target, 0o755)
 	}
+	// A link that leads nowhere (/etc/resolv.conf into a /run that is not
+	// there) is followed: the mount will be where it leads.
+	for range maxLinks {
+		to, err := os.Readlink(target)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(target), to)
+		}
+		target = to
+	}
 	if _, err := os.Stat(target); err == nil {
 		return nil
-	}
-	// A dangling link (/etc/resolv.conf into a /run that is not there) is no
-	// target; the container gets a file in its place.
-	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err

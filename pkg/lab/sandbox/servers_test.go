@@ -73,7 +73,7 @@ func tcp(at netip.AddrPort, send string) string {
 }
 
 func TestPython(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
+	everywhere(t, func(t *testing.T, l *lab) {
 		python := needs(t, l, "/usr/bin/python3")
 		files := volume(t, l, "www", map[string]string{"index.html": "from python"})
 		ns := l.pod(t, "web")
@@ -90,7 +90,7 @@ func TestPython(t *testing.T) {
 // TestNginx: as root with what a runtime gives, workers as another user, logs
 // to /dev/stdout, port 80.
 func TestNginx(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
+	everywhere(t, func(t *testing.T, l *lab) {
 		nginx := needs(t, l, "nginx")
 		conf := volume(t, l, "conf", map[string]string{"nginx.conf": `
 worker_processes 2; daemon off; error_log /dev/stderr; user www-data;
@@ -108,7 +108,7 @@ http { access_log /dev/stdout; server { listen 80; listen [::]:80; location / { 
 }
 
 func TestRedis(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
+	everywhere(t, func(t *testing.T, l *lab) {
 		redis := needs(t, l, "redis-server", "valkey-server")
 		ns := l.pod(t, "redis")
 		l.start(t, sandbox.Spec{Name: "redis", Network: ns.File(), User: sandbox.User{UID: 999, GID: 999},
@@ -123,7 +123,7 @@ func TestRedis(t *testing.T) {
 // TestPostgres: another user, a data directory that must belong to it, a
 // socket in /run, fork of many processes, shared memory.
 func TestPostgres(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
+	everywhere(t, func(t *testing.T, l *lab) {
 		bin := filepath.Dir(needs(t, l, "postgres", "ls /usr/lib/postgresql/*/bin/postgres | tail -1"))
 		p := l.idle(t, sandbox.Spec{Name: "find"})
 		if out, code := l.sh(t, p, "dirname $(readlink -f "+bin+"/postgres)"); code == 0 {
@@ -146,7 +146,7 @@ func TestPostgres(t *testing.T) {
 
 // TestNames: a pod's own resolver, both kinds of it.
 func TestNames(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
+	everywhere(t, func(t *testing.T, l *lab) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var listen []netip.AddrPort
@@ -188,7 +188,7 @@ func TestNames(t *testing.T) {
 // TestServiceFromContainer is the whole way once: name, ClusterIP, endpoint,
 // and back to the pod itself.
 func TestServiceFromContainer(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
+	everywhere(t, func(t *testing.T, l *lab) {
 		ns := l.pod(t, "web")
 		files := volume(t, l, "www", map[string]string{"index.html": "through the service"})
 		web := l.start(t, sandbox.Spec{Name: "web", Network: ns.File(), WorkDir: "/www",

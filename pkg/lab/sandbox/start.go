@@ -133,12 +133,16 @@ func (c *pid1Child) setUp(ctx context.Context, o Options, cfg pid1Config) (Handl
 			return h, err
 		}
 	}
-	// One byte says that the ids are mapped, the rest is for after that.
+	// The first byte says what has been done for PID 1, the rest is for after.
+	first := byte(idsOwn)
+	if cfg.Rootless {
+		first = idsMapped
+	}
 	raw, err := json.Marshal(cfg)
 	if err != nil {
 		return h, err
 	}
-	if _, err := c.config.Write(append([]byte{'\n'}, raw...)); err != nil {
+	if _, err := c.config.Write(append([]byte{first}, raw...)); err != nil {
 		return h, fmt.Errorf("the lab's PID 1 died at once: %w", err)
 	}
 	c.config.Close()
