@@ -127,6 +127,9 @@ func (s *Server) answer(req *dns.Msg) *dns.Msg {
 	if !known && len(s.upstream) > 0 {
 		return s.forward(req)
 	}
+	if target, out := leadsOut(answer, req.Question[0].Qtype); out && len(s.upstream) > 0 {
+		answer = append(answer, s.forward(question(target, req.Question[0].Qtype)).Answer...)
+	}
 	reply.RecursionAvailable = true
 	reply.Authoritative = known
 	reply.Rcode = rcode
@@ -135,6 +138,24 @@ func (s *Server) answer(req *dns.Msg) *dns.Msg {
 		reply.Ns = []dns.RR{soa()}
 	}
 	return reply
+}
+
+// leadsOut tells whether an answer ends with an alias for a name that is not
+// known here.
+func leadsOut(answer []dns.RR, qtype uint16) (target string, out bool) {
+	if len(answer) == 0 || qtype == dns.TypeCNAME {
+		return "", false
+	}
+	cname, ok := answer[len(answer)-1].(*dns.CNAME)
+	if !ok || inZone(cname.Target) {
+		return "", false
+	}
+	return cname.Target, true
+}
+
+func question(name string, qtype uint16) *dns.Msg {
+	m := new(dns.Msg)
+	return m.SetQuestion(name, qtype)
 }
 
 // spread shuffles addresses, so that clients which take the first of a headless

@@ -130,6 +130,9 @@ func TestUpstream(t *testing.T) {
 	if r := ask(t, "udp", server, "www.example.org.", dns.TypeA); !slices.Equal(text(r.Answer), []string{"192.0.2.99"}) {
 		t.Errorf("got %q", text(r.Answer))
 	}
+	if r := ask(t, "udp", server, "away.bank.svc.cluster.local.", dns.TypeA); !slices.Equal(text(r.Answer), []string{"CNAME www.example.org.", "192.0.2.99"}) {
+		t.Errorf("an alias that leads out: %q", text(r.Answer))
+	}
 	if r := ask(t, "udp", server, "nope.bank.svc.cluster.local.", dns.TypeA); r.Rcode != dns.RcodeNameError || !r.Authoritative {
 		t.Errorf("a name of the zone went upstream: %s", r)
 	}

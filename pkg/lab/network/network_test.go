@@ -191,6 +191,31 @@ func TestClusterIP(t *testing.T) {
 	})
 }
 
+// TestNodeEndpoint: a Service whose endpoint is a process of the lab itself
+// (meshd), as pods and the node see it.
+func TestNodeEndpoint(t *testing.T) {
+	inNode(t, func(n *network.Network) {
+		a := pod(t, n, "a")
+		var ports []network.ServicePort
+		for i, ip := range clusterIPs() {
+			at := netip.AddrPortFrom(n.Config().Node()[i], 15012)
+			greeter(t, node{}, "meshd", at)
+			ports = append(ports, network.ServicePort{IP: ip, Port: 15012, Endpoints: []netip.AddrPort{at}})
+		}
+		if err := n.SetServices(ports); err != nil {
+			t.Fatal(err)
+		}
+		for i, ip := range clusterIPs() {
+			if name, from := greeting(t, a, netip.AddrPortFrom(ip, 15012)); name != "meshd" || from != a.Addrs[i].String() {
+				t.Errorf("%s: got %s from %s", ip, name, from)
+			}
+			if name, _ := greeting(t, node{}, netip.AddrPortFrom(ip, 15012)); name != "meshd" {
+				t.Errorf("%s from the node: got %s", ip, name)
+			}
+		}
+	})
+}
+
 // TestHairpin: a pod reaches itself through its Service.
 func TestHairpin(t *testing.T) {
 	inNode(t, func(n *network.Network) {
