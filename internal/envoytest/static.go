@@ -83,6 +83,12 @@ type static struct {
 func (s *static) add(name string, rs envoy.Resources) error {
 	for _, typ := range slices.Sorted(maps.Keys(rs)) {
 		for _, r := range rs[typ] {
+			if again, err := s.seen(r); err != nil || again {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 			id := name + "/" + r.Name
 			switch m := proto.Clone(r.Proto).(type) {
 			case *tlsv3.Secret:
@@ -113,6 +119,18 @@ func (s *static) add(name string, rs envoy.Resources) error {
 		}
 	}
 	return nil
+}
+
+// seen reports whether a case before has had the same resource.
+func (s *static) seen(r envoy.Resource) (bool, error) {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Proto)
+	if err != nil {
+		return false, err
+	}
+	content := r.Name + "\x00" + string(b)
+	again := s.shared[content]
+	s.shared[content] = true
+	return again, nil
 }
 
 // secret goes by its own name: what wants it waits for xDS, its content is what is looked at.

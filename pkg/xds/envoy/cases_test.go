@@ -23,6 +23,25 @@ type testCase struct {
 	mesh   *model.Mesh
 	key    model.WorkloadKey
 	demand []string
+	edit   func(*scope.View)
+	// base is the case that the golden file shows the difference to; "" shows all.
+	base string
+}
+
+// The cases that others differ from.
+const (
+	// baseCase is the whole of a sidecar that has asked for nothing.
+	baseCase = "sidecar"
+	// httpCase has asked for loans-svc.
+	httpCase = "destination-http"
+	// entryCase is the whole of a gateway.
+	entryCase = "gateway-http"
+)
+
+// edited changes the View to what the mesh does not lead to (yet).
+func (c testCase) edited(edit func(*scope.View)) testCase {
+	c.edit = edit
+	return c
 }
 
 func (c testCase) view() *scope.View {
@@ -30,7 +49,11 @@ func (c testCase) view() *scope.View {
 	for _, a := range c.demand {
 		d = d.With(netip.MustParseAddrPort(a))
 	}
-	return scope.Of(c.mesh, c.key, d)
+	v := scope.Of(c.mesh, c.key, d)
+	if c.edit != nil {
+		c.edit(v)
+	}
+	return v
 }
 
 func accountsKey() model.WorkloadKey {
@@ -123,12 +146,22 @@ func addPod(m *model.Mesh, p *model.Pod) {
 	}
 }
 
+// cases are the corpus: one idea each, named FEATURE-CONDITION.
 func cases() map[string]testCase {
-	key := accountsKey()
-	return map[string]testCase{
-		"http":    {shop(), key, []string{"10.96.0.10:8090"}},
-		"tcp":     {shop(), key, []string{"10.96.0.20:5432"}},
-		"detect":  {shop(), key, []string{"10.96.0.30:7000"}},
-		"refused": {shop(), key, []string{"10.96.0.10:1"}},
+	all := map[string]testCase{}
+	for base, groups := range map[string][]map[string]testCase{
+		baseCase:  {destinationCases(), settingsCases(), inboundCases(), authzCases(), restCases()},
+		httpCase:  {backendCases(), routeCases()},
+		entryCase: {gatewayCases()},
+	} {
+		for _, group := range groups {
+			for name, c := range group {
+				c.base = base
+				all[name] = c
+			}
+		}
 	}
+	all[baseCase] = accounts(shop())
+	all[entryCase] = gateway()
+	return all
 }

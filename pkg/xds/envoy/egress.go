@@ -1,12 +1,17 @@
 package envoy
 
 import (
+	"time"
+
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/meshd-io/meshd/pkg/report"
 )
+
+// nameWait is how long a connection may say nothing before it is taken for one without a name.
+const nameWait = time.Second
 
 // externalChains carry what is going out of the mesh.
 //
@@ -56,7 +61,7 @@ func (t *translation) egressListener() *listenerv3.Listener {
 		Address:                          pipe(egressSocket),
 		TrafficDirection:                 outboundDirection,
 		ListenerFilters:                  []*listenerv3.ListenerFilter{hopProtocol(), tlsInspector(), httpInspector()},
-		ListenerFiltersTimeout:           seconds(hopWait),
+		ListenerFiltersTimeout:           seconds(nameWait),
 		ContinueOnListenerFiltersTimeout: true,
 		FilterChains: []*listenerv3.FilterChain{named, {
 			Name: "http",
