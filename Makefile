@@ -1,5 +1,4 @@
 export GOTOOLCHAIN := go1.27.3
-export CGO_ENABLED ?= 0
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
@@ -9,8 +8,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build meshd, meshd-agent and the example's application into bin/
-	go build -trimpath -ldflags '-s -w' -o bin/ ./cmd/meshd ./cmd/meshd-agent
-	go build -trimpath -ldflags '-s -w' -o bin/eazybank ./examples/eazybank/app
+	go build -ldflags '-s -w' -o bin/ ./cmd/meshd ./cmd/meshd-agent
+	go build -ldflags '-s -w' -o bin/eazybank ./examples/eazybank/app
 
 gen: ## Generate deepcopy, CRDs, protobuf and reference documents
 	hack/gen
@@ -19,7 +18,7 @@ lint: ## Lint; the import rules of docs/architecture.md are enforced here
 	hack/tool golangci-lint run --timeout 15m ./...
 
 test: build ## Test everything that needs no Kubernetes cluster (as root: network namespaces)
-	MESHD_ENVOY=$$(hack/envoy) CGO_ENABLED=1 go test -race -timeout 25m ./...
+	MESHD_ENVOY=$$(hack/envoy) go test -race -timeout 25m ./...
 
 demo: build ## Bring up the example mesh on this machine, prove it, take it down
 	MESHD_ENVOY=$$(hack/envoy) go run ./examples/eazybank/demo

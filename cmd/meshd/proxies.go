@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/meshd-io/meshd/pkg/console"
+	"github.com/meshd-io/meshd/pkg/lab"
 )
 
 // DefaultAdminSocket is where a meshd serves the operator, and where the tools look for it.
@@ -22,11 +24,7 @@ func newProxiesCommand() *cobra.Command {
 		Short: "Who is connected, what it holds, what it refused, when its certificate ends",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := adminSocket(socket)
-			if err != nil {
-				return err
-			}
-			state, err := console.NewClient(path).State(cmd.Context(), 0)
+			state, err := console.NewClient(adminSocket(socket)).State(cmd.Context(), 0)
 			if err != nil {
 				return err
 			}
@@ -39,6 +37,22 @@ func newProxiesCommand() *cobra.Command {
 	cmd.Flags().StringVar(&socket, "admin-socket", "", "meshd's admin socket (default: the lab's, or "+DefaultAdminSocket+")")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json, or a table")
 	return cmd
+}
+
+// adminSocket is the one that is named, or else the lab's where a lab is up, or else the default.
+func adminSocket(named string) string {
+	if named != "" {
+		return named
+	}
+	if socket := lab.AdminSocket(defaultLabDir()); exists(socket) {
+		return socket
+	}
+	return DefaultAdminSocket
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // judgeProxies is an error if a proxy has refused something or has not acknowledged everything.
