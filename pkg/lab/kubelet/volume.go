@@ -215,9 +215,9 @@ func (vol *volume) sub(rel string) (string, error) {
 		return "", err
 	}
 	full := filepath.Join(vol.dir, clean)
-	if !vol.readOnly {
-		if err := os.MkdirAll(full, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", err
+	if _, err := os.Stat(full); errors.Is(err, fs.ErrNotExist) && !vol.readOnly {
+		if err := vol.makeDir(clean); err != nil {
+			return "", fmt.Errorf("subPath %s: %w", rel, err)
 		}
 	}
 	// A mount of a link would be one of what it leads to now, or of nothing.
@@ -233,6 +233,16 @@ func (vol *volume) sub(rel string) (string, error) {
 		return "", fmt.Errorf("subPath %s leads out of its volume", rel)
 	}
 	return real, nil
+}
+
+// makeDir follows no link that leads out of the volume.
+func (vol *volume) makeDir(rel string) error {
+	root, err := os.OpenRoot(vol.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // a folder
+	return root.MkdirAll(rel, 0o777)
 }
 
 // own gives a file or folder its mode, and the group that the pod's processes share.
