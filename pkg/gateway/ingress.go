@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -111,17 +112,33 @@ func Needed(ingresses []*networkingv1.Ingress, classes []*networkingv1.IngressCl
 // A class named meshd that has no object is meshd's too.
 func Claims(ing *networkingv1.Ingress, classes []*networkingv1.IngressClass) bool {
 	name, named := className(ing)
+	if !named {
+		name = defaultClass(classes)
+	}
 	for _, c := range classes {
-		if named && c.Name == name || !named && c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true" {
-			if c.Spec.Controller == Controller {
-				return true
-			}
-			if named {
-				return false
-			}
+		if c.Name == name {
+			return c.Spec.Controller == Controller
 		}
 	}
-	return named && name == IngressClass
+	return name == IngressClass
+}
+
+// defaultClass is the class of Ingresses that name none: of several that are
+// marked the newest, as the API server chooses; "" is none.
+func defaultClass(classes []*networkingv1.IngressClass) string {
+	var newest *networkingv1.IngressClass
+	for _, c := range classes {
+		if c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] != "true" {
+			continue
+		}
+		if newest == nil || cmp.Or(newest.CreationTimestamp.Compare(c.CreationTimestamp.Time), strings.Compare(c.Name, newest.Name)) < 0 {
+			newest = c
+		}
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.Name
 }
 
 // className: the field has the say over the annotation, of which Kubernetes still knows.

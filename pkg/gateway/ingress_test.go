@@ -82,6 +82,16 @@ func TestNeeded(t *testing.T) {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
+	// Of several defaults the newest counts.
+	older, newer := class("old", Controller, true), class("new", "example.com/other", true)
+	newer.CreationTimestamp = metav1.Unix(1, 0)
+	if both := (classes{older, newer}); Needed([]*networkingv1.Ingress{unnamed}, both) {
+		t.Error("the older of two default classes counts")
+	}
+	newer.Spec.Controller, older.Spec.Controller = older.Spec.Controller, newer.Spec.Controller
+	if both := (classes{older, newer}); !Needed([]*networkingv1.Ingress{unnamed}, both) {
+		t.Error("the newer of two default classes does not count")
+	}
 	if Needed(nil, classes{ours}) {
 		t.Error("no Ingress, but needed")
 	}
