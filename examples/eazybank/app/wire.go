@@ -27,7 +27,8 @@ func wire(args []string) error {
 		return errors.New("usage: eazybank wire --port PORT")
 	}
 	allProtocols := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, syscall.ETH_P_ALL))
-	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW, int(allProtocols))
+	// No protocol yet: until it is bound to eth0 the socket would hear every interface, lo too.
+	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW, 0)
 	if err != nil {
 		return fmt.Errorf("packet socket: %w", err)
 	}
