@@ -2,6 +2,7 @@ package envoytest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,9 +41,17 @@ func Binary(t testing.TB) string {
 // fails the test with Envoy's words where it does not load.
 func Validate(t testing.TB, bootstrap []byte) {
 	t.Helper()
+	if err := Load(t, bootstrap); err != nil {
+		t.Error(err)
+	}
+}
+
+// Load is Validate with the error given back.
+func Load(t testing.TB, bootstrap []byte) error {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
 	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	var out bytes.Buffer
 	command := exec.CommandContext(t.Context(), Binary(t), "--mode", "validate", "--log-level", "error", "-c", file)
@@ -51,6 +60,7 @@ func Validate(t testing.TB, bootstrap []byte) {
 	// Some of what discovers crashes Envoy's validation server on its way out,
 	// after the verdict: the verdict counts.
 	if err != nil && !bytes.Contains(out.Bytes(), []byte("configuration '"+file+"' OK")) {
-		t.Errorf("Envoy does not load it: %v\n%s", err, out.Bytes())
+		return fmt.Errorf("configuration is not loaded by Envoy: %w\n%s", err, out.Bytes())
 	}
+	return nil
 }
