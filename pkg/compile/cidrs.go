@@ -20,9 +20,12 @@ func cover(mesh *model.Mesh, flag []netip.Prefix) []report.Finding {
 		cidrs = slices.Clone(flag)
 	}
 	if len(cidrs) == 0 {
+		// Each address covers itself: nothing lies outside.
 		for _, a := range slices.Concat(slices.Collect(maps.Keys(mesh.PodsByAddress)), slices.Collect(maps.Keys(mesh.ServicesByAddress))) {
 			cidrs = append(cidrs, netip.PrefixFrom(a, a.BitLen()))
 		}
+		mesh.Settings.CIDRs = sortPrefixes(cidrs)
+		return nil
 	}
 	mesh.Settings.CIDRs = sortPrefixes(cidrs)
 	var fs []report.Finding

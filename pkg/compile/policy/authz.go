@@ -81,25 +81,21 @@ func (r *authzReader) rule(field string, rule meshv1a1.AuthorizationRule) (out m
 	return out, len(rule.Sources) == 0 || len(out.Sources) > 0
 }
 
-// bindAuthz puts the policies that apply on a workload's ports.
+// bindAuthz puts the policies that apply on a workload's ports: those that
+// select its pods on all, those that target a Service where it leads to.
 func (p *Policies) bindAuthz(w *model.Workload, podLabels labels.Set, inv inventory) {
-	var applying []authorization
-	for _, c := range p.authz {
-		if c.origin.Namespace == w.Key.Namespace {
-			applying = append(applying, c)
-		}
-	}
 	p.bindDefault(&w.Rest)
-	for _, c := range applying {
-		if c.targets.level(podLabels) != none {
+	for _, i := range p.authzAt.of(w.Key.Namespace) {
+		if c := p.authz[i]; c.targets.level(podLabels) != none {
 			c.bind(&w.Rest.Authz)
 		}
 	}
 	for i := range w.Ports {
 		port := &w.Ports[i]
 		p.bindDefault(port)
-		for _, c := range applying {
-			if c.targets.level(podLabels) != none || c.holdsThrough(inv, w.Key, port.Port) {
+		leading := inv.Leading(w.Key, port.Port)
+		for _, i := range p.authzAt.of(w.Key.Namespace, leading...) {
+			if c := p.authz[i]; c.targets.level(podLabels) != none || c.targets.names(leading) {
 				c.bind(&port.Authz)
 			}
 		}
@@ -112,16 +108,6 @@ func (p *Policies) bindDefault(port *model.InboundPort) {
 	if p.defaults.DefaultDeny {
 		port.Origins = withOrigin(port.Origins, p.defaults.Origin)
 	}
-}
-
-// holdsThrough reports whether a Service that the policy targets leads to the port.
-func (c authorization) holdsThrough(inv inventory, key model.WorkloadKey, port uint16) bool {
-	for _, t := range c.targets {
-		if t.kind == kindService && inv.LeadsTo(model.Name{Namespace: c.origin.Namespace, Name: t.name}, key, port) {
-			return true
-		}
-	}
-	return false
 }
 
 func (c authorization) bind(a *model.Authz) {

@@ -92,10 +92,8 @@ type applying struct {
 
 func (p *Policies) peersOf(namespace string, podLabels labels.Set) []applying {
 	var out []applying
-	for _, c := range p.peers {
-		if c.origin.Namespace != namespace {
-			continue
-		}
+	for _, i := range p.peersAt.of(namespace) {
+		c := p.peers[i]
 		if l := c.targets.level(podLabels); l != none {
 			out = append(out, applying{c, l})
 		}

@@ -37,6 +37,8 @@ type Policies struct {
 	peers    []peerAuthentication // older first
 	authz    []authorization      // by name
 	traffic  []trafficPolicy      // older first
+
+	peersAt, authzAt, trafficAt index
 }
 
 // Read reads the policies of a snapshot, falling back to last good versions.
@@ -75,6 +77,9 @@ func Read(snap *crds.Snapshot, defaults Defaults, last LastGood) (*Policies, []r
 	slices.SortFunc(p.peers, func(a, b peerAuthentication) int { return object.Age(a.object, b.object) })
 	slices.SortFunc(p.traffic, func(a, b trafficPolicy) int { return object.Age(a.object, b.object) })
 	slices.SortFunc(p.authz, func(a, b authorization) int { return object.Name(a.object).Compare(object.Name(b.object)) })
+	p.peersAt = indexOf(len(p.peers), func(i int) (string, targets) { return p.peers[i].origin.Namespace, p.peers[i].targets })
+	p.authzAt = indexOf(len(p.authz), func(i int) (string, targets) { return p.authz[i].origin.Namespace, p.authz[i].targets })
+	p.trafficAt = indexOf(len(p.traffic), func(i int) (string, targets) { return p.traffic[i].origin.Namespace, p.traffic[i].targets })
 	return p, fs
 }
 

@@ -157,14 +157,21 @@ func (ts targets) level(podLabels labels.Labels) level {
 	return out
 }
 
+// names reports whether one of the Services is a target.
+func (ts targets) names(services []model.Name) bool {
+	return slices.ContainsFunc(ts, func(t target) bool {
+		return t.kind == kindService && slices.ContainsFunc(services, func(s model.Name) bool { return s.Name == t.name })
+	})
+}
+
 // inventory is what targets are looked up in.
 type inventory interface {
 	// Selects reports whether any pod of the namespace is matched.
 	Selects(namespace string, matches func(labels map[string]string) bool) bool
 	// Known reports whether there is such a Service.
 	Known(service model.Name) bool
-	// LeadsTo reports whether a Service leads to a port of a workload.
-	LeadsTo(service model.Name, key model.WorkloadKey, port uint16) bool
+	// Leading are the Services that lead to a port of a workload.
+	Leading(key model.WorkloadKey, port uint16) []model.Name
 }
 
 // unresolved tells which targets of a policy name nothing that exists.

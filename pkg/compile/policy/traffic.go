@@ -107,10 +107,8 @@ func (p *Policies) Traffic(names []model.Name) (services.Carriages, []report.Fin
 // candidates of a Service, or (service "") of a namespace.
 func (p *Policies) candidates(namespace, service string) []candidate {
 	var out []candidate
-	for _, c := range p.traffic {
-		if c.origin.Namespace != namespace {
-			continue
-		}
+	for _, i := range p.trafficAt.of(namespace, model.Name{Namespace: namespace, Name: service}) {
+		c := p.traffic[i]
 		level := none
 		for _, t := range c.targets {
 			switch {

@@ -32,6 +32,7 @@ type Inventory struct {
 	namespaces map[string][]*Pod // sorted by name
 	services   []*Service        // sorted by name
 	byName     map[model.Name]*Service
+	leading    map[lead][]model.Name    // sorted
 	identities map[identity.ID][]string // with the aliases of the trust domain, sorted
 }
 
@@ -44,6 +45,7 @@ func Take(snap *crds.Snapshot, config Config) (*Inventory, []report.Finding) {
 		byAddress:  map[netip.Addr]*Pod{},
 		namespaces: map[string][]*Pod{},
 		byName:     map[model.Name]*Service{},
+		leading:    map[lead][]model.Name{},
 		identities: map[identity.ID][]string{},
 	}
 	fs := inv.takePods(snap)
@@ -236,8 +238,7 @@ func (inv *Inventory) ServiceNames() []model.Name {
 	return names
 }
 
-// LeadsTo reports whether a Service leads to a port of a workload.
-func (inv *Inventory) LeadsTo(service model.Name, key model.WorkloadKey, port uint16) bool {
-	s := inv.byName[service]
-	return s != nil && s.leads[lead{key, port}]
+// Leading are the Services of its namespace that lead to a port of a workload, sorted.
+func (inv *Inventory) Leading(key model.WorkloadKey, port uint16) []model.Name {
+	return inv.leading[lead{key, port}]
 }

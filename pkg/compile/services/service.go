@@ -20,7 +20,6 @@ type Service struct {
 	origin report.Origin
 	ports  []*port // sorted by number
 	pods   []*Pod  // behind any port, ready or not, sorted
-	leads  map[lead]bool
 }
 
 // lead is a port of a workload that a Service leads to.
@@ -54,7 +53,6 @@ func serviceOf(s *corev1.Service) (service *Service, ok bool) {
 		Name:   object.Name(s),
 		object: s,
 		origin: object.Origin("Service", s),
-		leads:  map[lead]bool{},
 	}
 	for _, p := range s.Spec.Ports {
 		if (p.Protocol != corev1.ProtocolTCP && p.Protocol != "") || p.Port < 1 || p.Port > 65535 {
@@ -124,16 +122,26 @@ func (inv *Inventory) lead() {
 				return cmp.Or(a.pod.Name.Compare(b.pod.Name), cmp.Compare(a.port, b.port))
 			})
 			p.targets = slices.Compact(p.targets)
-			for _, t := range p.targets {
-				if t.pod.InMesh {
-					s.leads[lead{t.pod.Key, t.port}] = true
-				}
-			}
+			inv.noteLeads(s, p)
 		}
 		for pod := range behind {
 			s.pods = append(s.pods, pod)
 		}
 		slices.SortFunc(s.pods, func(a, b *Pod) int { return a.Name.Compare(b.Name) })
+	}
+}
+
+// noteLeads remembers where a port leads to. Services are taken in order of
+// their names, so that each list is sorted.
+func (inv *Inventory) noteLeads(s *Service, p *port) {
+	for _, t := range p.targets {
+		if !t.pod.InMesh || t.pod.Key.Namespace != s.Name.Namespace {
+			continue
+		}
+		l := lead{t.pod.Key, t.port}
+		if names := inv.leading[l]; len(names) == 0 || names[len(names)-1] != s.Name {
+			inv.leading[l] = append(names, s.Name)
+		}
 	}
 }
 

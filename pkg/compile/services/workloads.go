@@ -121,7 +121,8 @@ func (c claim) older(d claim) bool {
 	return cmp.Or(object.Age(c.service.object, d.service.object), cmp.Compare(c.port.number, d.port.number)) < 0
 }
 
-// claims of all Services, by pod and port.
+// claims of all Services, by pod and port. A Service that leads to pods of
+// another namespace, by hand-written endpoints, has no say in what they speak.
 func (inv *Inventory) claims(carriages Carriages) map[*Pod]map[uint16][]claim {
 	out := map[*Pod]map[uint16][]claim{}
 	for _, s := range inv.services {
@@ -129,6 +130,9 @@ func (inv *Inventory) claims(carriages Carriages) map[*Pod]map[uint16][]claim {
 		for _, p := range s.ports {
 			protocol, origins := s.speaks(p, carriage)
 			for _, t := range p.targets {
+				if t.pod.Name.Namespace != s.Name.Namespace {
+					continue
+				}
 				if out[t.pod] == nil {
 					out[t.pod] = map[uint16][]claim{}
 				}
