@@ -51,8 +51,10 @@ func (n *Network) connect(ns *Namespace, sysctls map[string]string) error {
 	return setUpNodeEnd(n.cfg, ns.link, ns.Addrs)
 }
 
+// podSysctls are the node's wishes and what container runtimes set by default.
 func podSysctls() []sysctl {
 	return []sysctl{
+		{"net.ipv4.ip_unprivileged_port_start", "0"},
 		{"net.ipv4.conf.all.accept_redirects", "0"},
 		{"net.ipv4.conf.default.accept_redirects", "0"},
 		{"net.ipv4.conf.default.rp_filter", "0"},

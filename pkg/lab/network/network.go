@@ -105,6 +105,9 @@ func setUpLoopback(cfg Config) error {
 // AddPod makes a network namespace with lo and eth0, the next free IPv4 and
 // IPv6 address, default routes through the node, and the given sysctls (names
 // with dots, as in a pod's securityContext; only "net." ones are allowed).
+// Ports below 1024 are open to every user unless a sysctl says otherwise, as
+// container runtimes have it.
+//
 // Addresses are given in order and an address is only reused when the range is
 // exhausted, so that a late packet does not meet another pod.
 func (n *Network) AddPod(name string, sysctls map[string]string) (*Namespace, error) {

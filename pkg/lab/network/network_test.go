@@ -380,7 +380,7 @@ func TestSysctls(t *testing.T) {
 			}
 			return s
 		}
-		if read(a) != "80" || read(b) == "80" || read(node{}) == "80" {
+		if read(a) != "80" || read(b) != "0" || read(node{}) == "80" {
 			t.Errorf("a %s, b %s, node %s", read(a), read(b), read(node{}))
 		}
 		for _, bad := range []map[string]string{

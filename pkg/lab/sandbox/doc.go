@@ -18,6 +18,12 @@
 // nothing of it reaches the machine's disk or another container. Volumes are
 // bind mounts.
 //
+// Without root the lab is in a user namespace: uid 0 is the caller, the others
+// are from the caller's ranges in /etc/subuid. Everything works but what needs
+// the machine's own root: there is no host link, and files that belong to the
+// machine's root can be read, not changed or removed, even in the overlay (new
+// ones beside them can be made).
+//
 // Every program that calls Start or Open must call RunChild first thing in its
 // main (tests: in TestMain): PID 1 and the set-up of a container are this same
 // binary, executed again.

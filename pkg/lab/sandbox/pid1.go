@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,6 +84,7 @@ func servePID1(config *os.File) error {
 			_ = unix.Kill(daemon, s.(unix.Signal))
 		}
 	}()
+	debug.FreeOSMemory() // what a large program set up at its start is of no use here
 	os.Exit(reap(daemon))
 	return nil
 }

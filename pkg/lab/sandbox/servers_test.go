@@ -73,7 +73,7 @@ func tcp(at netip.AddrPort, send string) string {
 }
 
 func TestPython(t *testing.T) {
-	everywhere(t, func(t *testing.T, l *lab) {
+	inLab(t, func(t *testing.T, l *lab) {
 		python := needs(t, l, "/usr/bin/python3")
 		files := volume(t, l, "www", map[string]string{"index.html": "from python"})
 		ns := l.pod(t, "web")
@@ -108,7 +108,7 @@ http { access_log /dev/stdout; server { listen 80; listen [::]:80; location / { 
 }
 
 func TestRedis(t *testing.T) {
-	everywhere(t, func(t *testing.T, l *lab) {
+	inLab(t, func(t *testing.T, l *lab) {
 		redis := needs(t, l, "redis-server", "valkey-server")
 		ns := l.pod(t, "redis")
 		l.start(t, sandbox.Spec{Name: "redis", Network: ns.File(), User: sandbox.User{UID: 999, GID: 999},

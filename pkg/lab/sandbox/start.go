@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,9 @@ func Start(ctx context.Context, o Options) (Handle, error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return Handle{}, err
+	}
+	if strings.ContainsAny(dir, `,:\`) {
+		return Handle{}, fmt.Errorf("the lab's directory %q has a character that separates mount options: choose another", dir)
 	}
 	cfg := pid1Config{Private: filepath.Join(dir, "private"), Args: o.Args, Rootless: os.Geteuid() != 0}
 	if err := os.MkdirAll(cfg.Private, 0o755); err != nil {
@@ -106,6 +110,9 @@ func clonePID1(o Options, rootless bool) (*pid1Child, error) {
 	if err := cmd.Start(); err != nil {
 		configW.Close()
 		resultR.Close()
+		if errors.Is(err, unix.EPERM) {
+			return nil, fmt.Errorf("make the lab's namespaces (inside of a container it needs CAP_SYS_ADMIN): %w", err)
+		}
 		return nil, fmt.Errorf("make the lab's namespaces: %w", err)
 	}
 	return &pid1Child{cmd: cmd, config: configW, result: resultR}, nil
