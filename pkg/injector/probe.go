@@ -67,7 +67,8 @@ func readProbe(c *corev1.Container, h *corev1.ProbeHandler) (p *Probe, query str
 		p = &Probe{Protocol: ProbeTCP}
 		p.Port, err = port(c, h.TCPSocket.Port)
 	case h.GRPC != nil:
-		p = &Probe{Protocol: ProbeGRPC, Port: h.GRPC.Port}
+		p = &Probe{Protocol: ProbeGRPC}
+		p.Port, err = number(c, h.GRPC.Port)
 		if h.GRPC.Service != nil {
 			p.Service = literal(*h.GRPC.Service)
 		}
@@ -99,17 +100,24 @@ func literal(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 // port resolves a port among those of the container itself, as kubelet does.
 func port(c *corev1.Container, p intstr.IntOrString) (int32, error) {
 	if p.Type == intstr.Int {
-		return p.IntVal, nil
+		return number(c, p.IntVal)
 	}
 	for _, cp := range c.Ports {
 		if cp.Name == p.StrVal {
-			return cp.ContainerPort, nil
+			return number(c, cp.ContainerPort)
 		}
 	}
 	if n, err := portFromText(p.StrVal); err == nil {
 		return n, nil
 	}
 	return 0, fmt.Errorf("container %s has no port named %q, so that the probe is left as it is and will fail; name one of its ports", c.Name, p.StrVal)
+}
+
+func number(c *corev1.Container, n int32) (int32, error) {
+	if _, err := portOf(n); err != nil {
+		return 0, fmt.Errorf("container %s can have no port %d, so that the probe is left as it is and will fail; write a number from 1 to 65535", c.Name, n)
+	}
+	return n, nil
 }
 
 func portFromText(s string) (int32, error) {

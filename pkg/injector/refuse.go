@@ -58,8 +58,14 @@ const uidMessage = "UID 1337 belongs to the proxy and its traffic is not capture
 
 func isProxyUID(uid *int64) bool { return uid != nil && *uid == ProxyUID }
 
+// refuseNames: the API server refuses a name that is there twice, files do not.
 func (s *subject) refuseNames() {
+	seen := map[string]bool{}
 	for at, c := range containers(s.pod) {
+		if seen[c.Name] {
+			s.find(report.Conflict, at+".name", fmt.Sprintf("the pod has two containers named %s; name one of them otherwise", c.Name))
+		}
+		seen[c.Name] = true
 		if slices.Contains([]string{CaptureContainer, AgentContainer, ProxyContainer}, c.Name) {
 			s.find(report.Conflict, at+".name", fmt.Sprintf("the name %s belongs to meshd; name the container otherwise", c.Name))
 		}
