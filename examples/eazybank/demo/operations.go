@@ -22,11 +22,11 @@ func metricsChecks() []check {
 			if err != nil {
 				return "", err
 			}
-			n := sum(text, "meshd_requests_total", reporter, `source="`+from+`"`, `destination="`+to+`"`, `code="200"`)
+			n := sum(text, "envoy_meshd_requests_total", reporter, `source="`+from+`"`, `destination="`+to+`"`, `code="200"`)
 			if n == 0 {
 				return "", errors.New("no such series")
 			}
-			if sum(text, "meshd_request_duration_milliseconds_bucket", reporter) == 0 {
+			if sum(text, "envoy_meshd_request_duration_bucket", reporter) == 0 {
 				return "", errors.New("no latency histogram")
 			}
 			return fmt.Sprintf("%.0f requests with code 200, and their latency", n), nil
@@ -165,7 +165,7 @@ func bothSidesIdentified(ctx context.Context, l *lab) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if sum(text, "meshd_requests_total", `reporter="`+side.reporter+`"`, `source="`+from+`"`, `destination="`+to+`"`) == 0 {
+		if sum(text, "envoy_meshd_requests_total", `reporter="`+side.reporter+`"`, `source="`+from+`"`, `destination="`+to+`"`) == 0 {
 			return "", fmt.Errorf("the sidecar of %s has not seen both identities", side.where)
 		}
 	}

@@ -15,8 +15,15 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// inspectWait is what a plaintext server that speaks first pays under Permissive.
-const inspectWait = 300 * time.Millisecond
+// How long the first bytes of a connection may take to tell what it is. A peer
+// that is starved of CPU must not be taken for a stranger, so there is plenty of
+// time, except where a plaintext server may speak first: there each of its
+// connections pays the wait (EXPERIMENTS.md B5 has 0.3 s; on a busy machine
+// that refused one mesh connection in three).
+const (
+	inspectWait            = 15 * time.Second
+	inspectWaitServerFirst = time.Second
+)
 
 // deniedHeader names the policy that refused a request.
 const deniedHeader = "x-meshd-denied-by"
@@ -34,7 +41,7 @@ func (t *translation) inbound() {
 		Address:                          anyAddress(InboundPort),
 		TrafficDirection:                 corev3.TrafficDirection_INBOUND,
 		ListenerFilters:                  []*listenerv3.ListenerFilter{originalDst(), t.inspector()},
-		ListenerFiltersTimeout:           seconds(inspectWait),
+		ListenerFiltersTimeout:           seconds(t.inspection()),
 		ContinueOnListenerFiltersTimeout: true,
 		AccessLog:                        t.refusedLog(),
 	}
@@ -47,6 +54,15 @@ func (t *translation) inbound() {
 	rest.Port, rest.Protocol = 0, model.TCP
 	in.FilterChains = append(in.FilterChains, t.portChains(rest)...)
 	t.put(ListenerType, InListener, in, append(origins, rest.Origins...))
+}
+
+func (t *translation) inspection() time.Duration {
+	for _, p := range append([]model.InboundPort{t.view.Rest}, t.view.Inbound...) {
+		if p.Mode == model.Permissive && !p.Protocol.IsHTTP() {
+			return inspectWaitServerFirst
+		}
+	}
+	return inspectWait
 }
 
 // inspector looks for TLS, except on ports without any where a server may speak first.
