@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/meshd-io/meshd/internal/golden"
 	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/model"
@@ -104,8 +106,12 @@ func compileAll(snaps []*crds.Snapshot, config Config) (mesh *model.Mesh, findin
 	return mesh, findings
 }
 
+// TestGolden compiles every case, compares with its golden file, and holds the
+// whole corpus to the properties of package compile: its input is left alone,
+// and the order of objects does not matter.
 func TestGolden(t *testing.T) {
 	standard := standardTraffic(t)
+	var corpus []*crds.Snapshot
 	for _, in := range golden.Inputs(t, "testdata/*.in.yaml") {
 		t.Run(strings.TrimSuffix(filepath.Base(in), ".in.yaml"), func(t *testing.T) {
 			c := readCase(t, in)
@@ -113,10 +119,28 @@ func TestGolden(t *testing.T) {
 			for _, f := range loaded {
 				t.Errorf("the input does not load: %s: %s: %s", f.Object, f.Field, f.Message)
 			}
+			before := dump(t, snaps)
 			mesh, findings := compileAll(snaps, c.config)
 			golden.Check(t, strings.TrimSuffix(in, ".in.yaml")+".out.yaml", render(t, mesh, c.show, findings, standard))
+			if after := dump(t, snaps); before != after {
+				t.Errorf("compilation changed its input:\n%s", golden.Diff(before, after))
+			}
+			checkOrder(t, snaps, c.config)
+			corpus = append(corpus, snaps[len(snaps)-1])
 		})
 	}
+	t.Run("all at once", func(t *testing.T) {
+		checkOrder(t, []*crds.Snapshot{united(corpus)}, Config{})
+	})
+}
+
+func dump(t *testing.T, snaps []*crds.Snapshot) string {
+	t.Helper()
+	data, err := yaml.Marshal(snaps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // TestGoldenOutputsHaveInputs: a renamed case leaves nothing behind.
