@@ -24,6 +24,7 @@ const partUser = "user"
 // of ids, in a mount namespace with its own /etc/subuid and /etc/subgid.
 func asUser(t *testing.T, ranges bool) (out string, err error) {
 	t.Helper()
+	installed(t, "newuidmap")
 	const uid, gid = 1, 1 // daemon, on every machine
 	dir := labDir(t)
 	line := ""
@@ -51,6 +52,7 @@ func asUser(t *testing.T, ranges bool) (out string, err error) {
 
 // TestRootless: the same lab without root.
 func TestRootless(t *testing.T) {
+	installed(t, "python3")
 	switch os.Getenv(partEnv) {
 	case partHost:
 		before := look(t)
