@@ -67,7 +67,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	m, err := dial(cfg)
+	m, err := newMeshd(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,6 @@ func New(cfg Config) (*Agent, error) {
 // Run serves until ctx ends. It serves before the first certificate is there:
 // clients wait for it on their streams.
 func (a *Agent) Run(ctx context.Context) error {
-	defer func() { _ = a.meshd.conn.Close() }()
 	lis, err := listen(a.cfg.Socket)
 	if err != nil {
 		return err
@@ -93,7 +92,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	workload.RegisterSpiffeWorkloadAPIServer(srv, &workloadAPI{board: a.board, stop: ctx.Done()})
 
 	var loops sync.WaitGroup
-	loops.Go(func() { a.renew(ctx) })
+	loops.Go(func() {
+		defer a.meshd.close()
+		a.renew(ctx)
+	})
 	loops.Go(func() { a.watchAnchor(ctx) })
 	loops.Go(func() {
 		<-ctx.Done()

@@ -19,9 +19,11 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/ca/cav1"
@@ -34,36 +36,51 @@ const (
 	maxFile = 256 << 10
 )
 
-// meshd is the agent's one connection to meshd, kept open between signings.
+// meshd is the agent's one connection to meshd, kept open between signings. It
+// is used by one goroutine.
 type meshd struct {
-	id     spiffeid.ID
-	token  string
-	anchor string
-	clock  clock.Clock
-	conn   *grpc.ClientConn
+	id      spiffeid.ID
+	address string
+	token   string
+	anchor  string
+	clock   clock.Clock
+	// conn is nil before the first signing and after one that did not reach meshd:
+	// then the next one dials at once, at a time that the agent's own back-off has chosen.
+	conn *grpc.ClientConn
 }
 
-func dial(cfg Config) (*meshd, error) {
+func newMeshd(cfg Config) (*meshd, error) {
 	id, err := spiffeid.FromString(cfg.MeshdID)
 	if err != nil {
 		return nil, fmt.Errorf("meshd's SPIFFE ID: %w", err)
 	}
-	m := &meshd{id: id, token: cfg.TokenFile, anchor: cfg.TrustFile, clock: cfg.Clock}
-	m.conn, err = grpc.NewClient(cfg.Meshd,
+	return &meshd{id: id, address: cfg.Meshd, token: cfg.TokenFile, anchor: cfg.TrustFile, clock: cfg.Clock}, nil
+}
+
+func (m *meshd) dial() error {
+	if m.conn != nil {
+		return nil
+	}
+	conn, err := grpc.NewClient(m.address,
 		grpc.WithTransportCredentials(credentials.NewTLS(m.tls())),
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
-			MinConnectTimeout: 5 * time.Second,
-		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 10 * time.Second, PermitWithoutStream: false}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 10 * time.Second}),
 		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("meshd's address %q: %w", cfg.Meshd, err)
+		return fmt.Errorf("meshd's address %q: %w", m.address, err)
 	}
-	return m, nil
+	m.conn = conn
+	return nil
+}
+
+func (m *meshd) close() {
+	if m.conn != nil {
+		_ = m.conn.Close()
+		m.conn = nil
+	}
 }
 
 // tls verifies meshd by the trust anchor file, read at each handshake, and by
@@ -110,11 +127,17 @@ func (m *meshd) sign(ctx context.Context) (*SVID, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.dial(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	resp, err := cav1.NewCertificateServiceClient(m.conn).Sign(ctx, &cav1.SignRequest{Csr: csr})
 	if err != nil {
+		if c := status.Code(err); c == codes.Unavailable || c == codes.DeadlineExceeded {
+			m.close()
+		}
 		return nil, err
 	}
 	return checkSVID(resp.GetChain(), resp.GetRoots(), key, m.id.TrustDomain(), m.clock.Now())

@@ -105,7 +105,9 @@ func TestConfig(t *testing.T) {
 
 type noKeys struct{}
 
-func (noKeys) Keys() (jose.JSONWebKeySet, error) { return jose.JSONWebKeySet{}, errors.New("disk on fire") }
+func (noKeys) Keys() (jose.JSONWebKeySet, error) {
+	return jose.JSONWebKeySet{}, errors.New("disk on fire")
+}
 
 // TestOwnFailure is told from a refusal.
 func TestOwnFailure(t *testing.T) {
