@@ -301,6 +301,46 @@ func TestReplaceServices(t *testing.T) {
 	})
 }
 
+// TestReplaceUnderLoad: no connection fails while the rules are replaced.
+func TestReplaceUnderLoad(t *testing.T) {
+	inNode(t, func(n *network.Network) {
+		client, a := pod(t, n, "client"), pod(t, n, "a")
+		vip := netip.AddrPortFrom(clusterIPs()[0], 80)
+		at := netip.AddrPortFrom(a.Addrs[0], 8080)
+		greeter(t, a, "a", at)
+		ports := []network.ServicePort{{IP: vip.Addr(), Port: vip.Port(), Endpoints: []netip.AddrPort{at}}}
+		if err := n.SetServices(ports); err != nil {
+			t.Fatal(err)
+		}
+		const connections, replacements = 500, 50
+		failed := make(chan error, 1)
+		go func() {
+			failed <- client.Do(func() error {
+				for range connections {
+					c, err := net.DialTimeout("tcp", vip.String(), patience)
+					if err != nil {
+						return err
+					}
+					_, err = bufio.NewReader(c).ReadString('\n')
+					c.Close()
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}()
+		for range replacements {
+			if err := n.SetServices(ports); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestUDPService(t *testing.T) {
 	inNode(t, func(n *network.Network) {
 		client, a := pod(t, n, "client"), pod(t, n, "a")
