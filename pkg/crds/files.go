@@ -35,8 +35,10 @@ func (f *sourceFile) opaque() bool {
 	})
 }
 
-// racyWindow is wider than the time stamps of any file system are coarse.
-const racyWindow = 2 * time.Second
+// racyWindow is wider than the time stamps of Linux's local file systems are
+// coarse (a tick, 10 ms at the most). Others send no events by which a second
+// write could be missed.
+const racyWindow = 100 * time.Millisecond
 
 // readFile reads and decodes a file, or gives known where its content is the
 // same. A file that is not there is an error that fs.ErrNotExist matches; one
