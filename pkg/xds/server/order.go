@@ -154,7 +154,7 @@ func url(t envoy.Type) string {
 
 // caughtUp: the client owes and is owed nothing; exceptions are what it has refused and what is withheld.
 func (s *session) caughtUp(l *lane, cur *cache.Set) {
-	if l.held == cur && l.heldSub == l.sub && len(l.diff) == 0 && !l.retell && l.toldSub == l.sub && l.toldSet == id(cur) {
+	if l.held == cur && l.heldSub == l.sub && len(l.diff)+len(l.refused) == 0 && !l.retell && l.toldSub == l.sub && l.toldSet == id(cur) {
 		return
 	}
 	diff := map[string]string{}
@@ -163,6 +163,10 @@ func (s *session) caughtUp(l *lane, cur *cache.Set) {
 			delete(l.refused, name)
 			l.retell = true
 			continue
+		}
+		if it := cur.Get(name); it != nil && it.Version == r.Version {
+			// It was refused while another version was wanted, or under another key.
+			s.out.refused = append(s.out.refused, cache.Refusal{Type: l.typ, Name: name, Version: r.Version, Message: r.Message})
 		}
 		diff[name] = l.version(name)
 	}

@@ -174,6 +174,9 @@ func (s *session) refusedBy(l *lane, f *flight, words string) {
 	}
 	var singles []string
 	for _, it := range items {
+		if len(items) > 1 {
+			l.set(it.Name, unknown)
+		}
 		named := url(l.typ) == string(envoy.ClusterType) && strings.Contains(words, " "+it.Name+": ")
 		if len(items) == 1 || named {
 			s.refuse(l, it, words)
@@ -183,6 +186,9 @@ func (s *session) refusedBy(l *lane, f *flight, words string) {
 	}
 	l.singles = append(singles, l.singles...)
 }
+
+// unknown is no version: the client may have taken a resource or not.
+const unknown = "?"
 
 func (s *session) refuse(l *lane, it *cache.Item, words string) {
 	r := acks.Rejection{Type: l.typ, Name: it.Name, Version: it.Version, Message: words, Origins: it.Origins}
