@@ -15,6 +15,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
+	dnscommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
+	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpoptsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -182,12 +184,16 @@ func meshdStatic(host string, port uint32, id string) *clusterv3.Cluster {
 	}
 	tls := &tlsv3.UpstreamTlsContext{CommonTlsContext: meshdTLS(id)}
 	if _, err := netip.ParseAddr(host); err != nil {
-		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_LOGICAL_DNS}
-		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
-		c.DnsRefreshRate = seconds(nameRefresh)
-		c.DnsFailureRefreshRate = &clusterv3.Cluster_RefreshRate{
-			BaseInterval: seconds(adsBackoffBase), MaxInterval: seconds(adsBackoffMost),
-		}
+		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name: "envoy.clusters.dns", TypedConfig: pack(&dnsv3.DnsCluster{
+				DnsLookupFamily:              dnscommonv3.DnsLookupFamily_V4_PREFERRED,
+				AllAddressesInSingleEndpoint: true, // one of them is tried after the other
+				DnsRefreshRate:               seconds(nameRefresh),
+				DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{
+					BaseInterval: seconds(adsBackoffBase), MaxInterval: seconds(adsBackoffMost),
+				},
+			}),
+		}}
 		tls.Sni = host
 	}
 	c.TransportSocket = tlsSocket(tls)
@@ -236,6 +242,7 @@ func usefulStats() *metricsv3.StatsMatcher {
 		`listener\..*\.no_filter_chain_match`,
 		`http\..*\.downstream_(cx|rq)_(total|active)`,
 		`cluster\.(out|dst|tcp)\|.*\.(membership_(healthy|total)|upstream_cx_(active|connect_fail)|upstream_rq_(retry|retry_success|retry_overflow|timeout|per_try_timeout|pending_overflow))`,
+		`cluster\.probe\|.*\.membership_(healthy|total)`, // by which the health_check filter answers: without them it says 503
 		`cluster\.(out|dst|tcp)\|.*\.(outlier_detection\.ejections_(active|enforced_total)|ssl\.fail_verify_san|ssl\.connection_error)`,
 	} {
 		list.Patterns = append(list.Patterns, fully(pattern))
