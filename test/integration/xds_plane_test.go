@@ -218,7 +218,7 @@ func (p *plane) Demand(_ scope.Key, addresses []netip.AddrPort, _ string) {
 // envoy starts a proxy of the workload.
 func (p *plane) envoy() *envoytest.Envoy {
 	p.t.Helper()
-	return envoytest.Start(p.t, func(dir string) string {
+	return envoytest.Run(p.t, func(dir string) string {
 		cert, key := p.pki.leaf(accountsID)
 		for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key, "root.pem": p.pki.root()} {
 			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
