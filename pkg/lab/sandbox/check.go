@@ -3,19 +3,17 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"sort"
-	"strconv"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Check tells in one line what this machine lacks to run a lab as the current
 // user, nil if nothing.
 func Check() error {
-	if err := checkKernel(5, 12); err != nil {
+	if err := checkKernel(); err != nil {
 		return err
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
@@ -57,35 +55,17 @@ func checkRootless() error {
 
 // checkKernel asks for a kernel version: mount_setattr(2) came with 5.12, and
 // overlays in user namespaces just before.
-func checkKernel(major, minor int) error {
-	var u syscall.Utsname
-	if err := syscall.Uname(&u); err != nil {
-		return nil
+func checkKernel() error {
+	const major, minor = 5, 12
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return fmt.Errorf("ask for the kernel's version: %w", err)
 	}
-	var release strings.Builder
-	for _, c := range u.Release {
-		if c == 0 {
-			break
-		}
-		release.WriteByte(byte(c))
+	release := unix.ByteSliceToString(u.Release[:])
+	var have, haveMinor int
+	n, _ := fmt.Sscanf(release, "%d.%d", &have, &haveMinor)
+	if n < 2 || have > major || have == major && haveMinor >= minor {
+		return nil // a version that says nothing is no reason to refuse
 	}
-	parts := strings.SplitN(release.String(), ".", 3)
-	if len(parts) < 2 {
-		return nil
-	}
-	have, err1 := strconv.Atoi(parts[0])
-	haveMinor, err2 := strconv.Atoi(strings.TrimRight(parts[1], "-+abcdefghijklmnopqrstuvwxyz"))
-	if err1 != nil || err2 != nil || have > major || have == major && haveMinor >= minor {
-		return nil
-	}
-	return fmt.Errorf("the lab needs Linux %d.%d, this is %s", major, minor, release.String())
-}
-
-func sortByPath(dirs []skeletonDir) {
-	sort.Slice(dirs, func(i, j int) bool { return dirs[i].Path < dirs[j].Path })
-}
-
-// chmodLike sets permission bits, the sticky bit included.
-func chmodLike(path string, mode fs.FileMode) error {
-	return os.Chmod(path, mode.Perm()|mode&(fs.ModeSticky|fs.ModeSetgid))
+	return fmt.Errorf("the lab needs Linux %d.%d, this is %s", major, minor, release)
 }

@@ -35,7 +35,7 @@ func maskProc(proc string) error {
 			continue
 		}
 		if err == nil {
-			err = setReadOnly(path, 0)
+			err = setReadOnly(path)
 		}
 		if err != nil {
 			return fmt.Errorf("make /proc/%s read-only: %w", name, err)

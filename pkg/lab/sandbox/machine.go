@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -141,10 +142,15 @@ func mkdirLike(dir string, like os.FileInfo) error {
 	return chmodLike(dir, like.Mode())
 }
 
+// chmodLike sets permission bits, the sticky bit included.
+func chmodLike(path string, mode fs.FileMode) error {
+	return os.Chmod(path, mode.Perm()|mode&(fs.ModeSticky|fs.ModeSetgid))
+}
+
 func (m machineMount) bindReadOnly(root string) error {
 	target := filepath.Join(root, m.point)
 	if err := unix.Mount(m.point, target, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
-	return setReadOnly(target, 0)
+	return setReadOnly(target)
 }

@@ -55,7 +55,7 @@ func buildRoot(cfg initConfig) error {
 		}
 	}
 	if cfg.Spec.ReadOnlyRoot {
-		if err := setReadOnly("/", 0); err != nil {
+		if err := setReadOnly("/"); err != nil {
 			return fmt.Errorf("make the root read-only: %w", err)
 		}
 	}
@@ -151,7 +151,7 @@ func pivot(root string) error {
 	return os.Chdir("/")
 }
 
-func setReadOnly(path string, flags uint) error {
+func setReadOnly(path string) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	return unix.MountSetattr(unix.AT_FDCWD, path, flags, &attr)
+	return unix.MountSetattr(unix.AT_FDCWD, path, 0, &attr)
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,13 +39,8 @@ func hostSkeleton() []skeletonDir {
 	for root, depth := range skeletonRoots() {
 		addSkeleton(seen, root, depth)
 	}
-	out := make([]skeletonDir, 0, len(seen))
-	for _, d := range seen {
-		out = append(out, d)
-	}
-	// Parents before children.
-	sortByPath(out)
-	return out
+	// By path, that is parents before children.
+	return slices.SortedFunc(maps.Values(seen), func(a, b skeletonDir) int { return strings.Compare(a.Path, b.Path) })
 }
 
 func addSkeleton(seen map[string]skeletonDir, path string, depth int) {

@@ -56,7 +56,11 @@ func (s *scaffold) fill(dir string) error {
 				_ = os.Symlink(to, copied)
 			}
 		case e.IsDir():
-			if err := s.directory(path, copied); err != nil {
+			info, err := e.Info()
+			if err == nil {
+				err = s.directory(path, copied, info)
+			}
+			if err != nil && !os.IsNotExist(err) {
 				return err
 			}
 		case e.Type().IsRegular():
@@ -66,11 +70,7 @@ func (s *scaffold) fill(dir string) error {
 	return nil
 }
 
-func (s *scaffold) directory(path, copied string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil
-	}
+func (s *scaffold) directory(path, copied string, info fs.FileInfo) error {
 	if err := mkdirLike(copied, info); err != nil {
 		return fmt.Errorf("make %s: %w", path, err)
 	}
