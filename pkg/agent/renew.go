@@ -9,7 +9,9 @@ import (
 
 const (
 	firstBackoff = 250 * time.Millisecond
+	startBackoff = 3 * time.Second
 	maxBackoff   = 10 * time.Second
+	minLimit     = time.Second
 	// trustPoll is how often the trust file is read: kubelet updates it within a minute anyway.
 	trustPoll = 5 * time.Second
 	// logAgain repeats an unchanged complaint.
@@ -23,18 +25,28 @@ func renewIn(life time.Duration, random float64) time.Duration {
 	return time.Duration(float64(life) * (0.45 + 0.1*random))
 }
 
-// retryIn is the pause after the n-th failure in a row (from 1): doubling, with full jitter
-// over its upper half. left is what remains of the certificate in use (0 is
-// none): the nearer the end, the more often meshd is asked.
-func retryIn(n int, left time.Duration, random float64) time.Duration {
-	d := maxBackoff
-	if n < 7 {
-		d = min(firstBackoff<<(n-1), maxBackoff)
-	}
-	if left > 0 {
-		d = max(min(d, left/8), firstBackoff)
+// retryIn is the pause after the n-th failure in a row (from 1): doubling up to
+// limit, with jitter over its upper half.
+func retryIn(n int, limit time.Duration, random float64) time.Duration {
+	d := limit
+	if n < 16 {
+		d = min(firstBackoff<<(n-1), limit)
 	}
 	return time.Duration(float64(d) * (0.5 + 0.5*random))
+}
+
+// retryLimit is the longest pause between tries. A workload without a
+// certificate is one that starts, and somebody waits for it; one whose
+// certificate comes to its end tries harder, but after the end no more than
+// others, since then all of a mesh do.
+func retryLimit(s *SVID, now time.Time) time.Duration {
+	if s == nil {
+		return startBackoff
+	}
+	if left := s.NotAfter().Sub(now); left > 0 {
+		return max(min(maxBackoff, left/8), minLimit)
+	}
+	return maxBackoff
 }
 
 // renew keeps a certificate until ctx ends.
@@ -48,7 +60,8 @@ func (a *Agent) renew(ctx context.Context) {
 			return
 		case err != nil:
 			failures++
-			wait = retryIn(failures, a.left(), a.cfg.Rand())
+			s, _ := a.board.get()
+			wait = retryIn(failures, retryLimit(s.SVID, a.cfg.Clock.Now()), a.cfg.Rand())
 			a.complain(err)
 		default:
 			failures, a.complaint = 0, ""
@@ -63,15 +76,6 @@ func (a *Agent) renew(ctx context.Context) {
 		case <-a.cfg.Clock.After(wait):
 		}
 	}
-}
-
-// left is the remaining life of the certificate in use; 0 if there is none.
-func (a *Agent) left() time.Duration {
-	s, _ := a.board.get()
-	if s.SVID == nil {
-		return 0
-	}
-	return max(s.SVID.NotAfter().Sub(a.cfg.Clock.Now()), 1)
 }
 
 // complain says once what is waited for, and again when it changes or a minute has passed.
