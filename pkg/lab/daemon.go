@@ -22,6 +22,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/lab/sandbox"
 	"github.com/meshd-io/meshd/pkg/lab/store"
 	"github.com/meshd-io/meshd/pkg/lab/token"
+	"github.com/meshd-io/meshd/pkg/report"
 )
 
 const (
@@ -44,7 +45,11 @@ type daemon struct {
 
 	mu     sync.Mutex // held while the files, rules and pods are brought in line with the store
 	mirror *store.Mirror
-	trust  string // meshd's trust anchor, "" until it is known
+	trust  string                // meshd's trust anchor, "" until it is known
+	ports  []network.ServicePort // in force
+	names  dns.Records           // in force
+	// notes of the injector, by the object that the user gave.
+	notes map[report.Object][]string
 
 	closing context.Context
 	close   context.CancelFunc
@@ -82,7 +87,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 }
 
 func newDaemon(o Options, log *slog.Logger) (*daemon, error) {
-	d := &daemon{options: o, log: log}
+	d := &daemon{options: o, log: log, notes: map[report.Object][]string{}}
 	d.closing, d.close = context.WithCancel(context.Background())
 	addresses := store.NewAddresses(o.Network.Services.V4, o.Network.Services.V6)
 	d.store = store.New(store.Options{Addresses: addresses, Mutate: d.mutate})

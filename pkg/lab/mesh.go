@@ -218,13 +218,24 @@ func (d *daemon) inject(view store.View, p *corev1.Pod) (*corev1.Pod, error) {
 	}
 	ns, _ := store.Get[*corev1.Namespace](view, "Namespace", "", p.Namespace)
 	out, decision := injector.Inject(p, ns, d.injectorConfig(view))
+	given := givenBy(p)
+	d.notes[given] = nil
 	for _, f := range decision.Findings {
 		d.log.Warn("injection", "pod", p.Namespace+"/"+p.Name, "reason", string(f.Reason), "field", f.Field, "message", f.Message)
+		d.notes[given] = append(d.notes[given], fmt.Sprintf("%s: %s (%s)", given, f.Message, f.Reason))
 	}
 	if decision.Err != nil {
 		return nil, fmt.Errorf("injection: %w", decision.Err)
 	}
 	return out, nil
+}
+
+// givenBy is the object of the user that a pod comes from.
+func givenBy(p *corev1.Pod) report.Object {
+	if o := metav1.GetControllerOf(p); o != nil {
+		return report.Object{Kind: o.Kind, Namespace: p.Namespace, Name: o.Name}
+	}
+	return report.Object{Kind: "Pod", Namespace: p.Namespace, Name: p.Name}
 }
 
 // mutate is what happens to a pod that a user applies.

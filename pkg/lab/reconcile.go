@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"net/netip"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -44,14 +45,26 @@ func (d *daemon) reconcile() <-chan struct{} {
 	if err := d.mirror.Sync(view); err != nil {
 		d.log.Error("files for meshd", "error", err)
 	}
-	ports, records := services(view), records(view)
-	if err := d.network.SetServices(ports); err != nil {
-		d.log.Error("service proxy", "error", err)
-	}
-	d.dns.SetRecords(records)
+	d.serveNames(view)
 	// Last: a pod is told to end when nothing leads to it any more.
 	d.kubelet.Sync(view)
 	return changed
+}
+
+// serveNames brings service proxy and DNS up to date.
+func (d *daemon) serveNames(view store.View) {
+	ports, names := services(view), records(view)
+	if !reflect.DeepEqual(ports, d.ports) {
+		if err := d.network.SetServices(ports); err != nil {
+			d.log.Error("service proxy", "error", err)
+		} else {
+			d.ports = ports
+		}
+	}
+	if !reflect.DeepEqual(names, d.names) {
+		d.dns.SetRecords(names)
+		d.names = names
+	}
 }
 
 // act carries out the controllers' steps. It reports whether anything was changed.

@@ -133,7 +133,17 @@ func (d *daemon) handleApply(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	out.Refused = report.Sort(out.Refused)
+	d.addNotes(&out)
 	reply(w, out)
+}
+
+// addNotes adds what the injector said about the objects' pods.
+func (d *daemon) addNotes(out *Outcome) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, o := range out.Objects {
+		out.Notes = append(out.Notes, d.notes[o]...)
+	}
 }
 
 // apply stores what the documents hold, in an order that lets a pod be made
@@ -208,21 +218,7 @@ func (d *daemon) handleDelete(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	var out Outcome
-	for _, doc := range req.Documents {
-		found, findings := crds.Decode(doc.Content, doc.File)
-		out.Refused = append(out.Refused, findings...)
-		for _, o := range found {
-			if !d.store.Delete(o.Ref()) {
-				out.Refused = append(out.Refused, report.Finding{
-					Object: o.Ref(), Condition: report.Accepted, Reason: report.NotFound, File: o.File, Line: o.Line,
-					Message: "there is no such object",
-				})
-				continue
-			}
-			out.Objects = append(out.Objects, o.Ref())
-		}
-	}
+	out := d.remove(req.Documents)
 	d.reconcile()
 	if req.Wait > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), req.Wait)
@@ -230,6 +226,36 @@ func (d *daemon) handleDelete(w http.ResponseWriter, r *http.Request) {
 		d.awaitGone(ctx, &out)
 	}
 	reply(w, out)
+}
+
+// remove deletes what the documents name; of a document with a fault that is its name only.
+func (d *daemon) remove(docs []Document) Outcome {
+	var out Outcome
+	var named []report.Finding
+	for _, doc := range docs {
+		found, findings := crds.Decode(doc.Content, doc.File)
+		for _, o := range found {
+			named = append(named, report.Finding{Object: o.Ref(), File: o.File, Line: o.Line})
+		}
+		for _, f := range findings {
+			if f.Object.Name == "" {
+				out.Refused = append(out.Refused, f)
+			} else if !slices.ContainsFunc(named, func(n report.Finding) bool { return n.Object == f.Object }) {
+				named = append(named, f)
+			}
+		}
+	}
+	for _, n := range named {
+		if d.store.Delete(n.Object) {
+			out.Objects = append(out.Objects, n.Object)
+			continue
+		}
+		out.Refused = append(out.Refused, report.Finding{
+			Object: n.Object, Condition: report.Accepted, Reason: report.NotFound, File: n.File, Line: n.Line,
+			Message: "there is no such object",
+		})
+	}
+	return out
 }
 
 // pod finds the pod that a user names: NAME, or deploy/NAME, sts/, ds/, job/.

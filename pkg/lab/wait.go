@@ -174,16 +174,14 @@ func refusalOf(k report.Object, c metav1.Condition, findings []report.Finding) r
 }
 
 // pendingPods says which of the applied objects' pods are not ready, and why.
-// An Ingress waits for its gateway, and everything for meshd.
+// In a mesh everything waits for meshd, and for the gateway where there is one.
 func pendingPods(view store.View, applied []report.Object) []string {
-	owners := slices.Clone(applied)
-	if slices.ContainsFunc(applied, func(o report.Object) bool { return compiled(o.Kind) }) {
-		owners = append(owners,
-			report.Object{Kind: "Pod", Namespace: systemNamespace, Name: meshdPod},
-			report.Object{Kind: "Deployment", Namespace: systemNamespace, Name: gateway.IngressName})
+	own := []report.Object{
+		{Kind: "Pod", Namespace: systemNamespace, Name: meshdPod},
+		{Kind: "Deployment", Namespace: systemNamespace, Name: gateway.IngressName},
 	}
 	var out []string
-	for _, k := range owners {
+	for _, k := range append(own, applied...) {
 		if why := pendingPod(view, k); why != "" {
 			out = append(out, k.String()+": "+why)
 		}

@@ -264,6 +264,13 @@ func (c *container) exitCode() (code int, ok bool) {
 	return int(c.state.Terminated.ExitCode), true
 }
 
+// lastWords say why the container could not be started, "" if it could.
+func (c *container) lastWords() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return reasonOf(c.state)
+}
+
 // update changes the container's state and tells the store.
 func (c *container) update(f func()) {
 	c.mu.Lock()

@@ -217,7 +217,7 @@ func (p *pod) initialise() bool {
 		}
 		if code, ok := c.exitCode(); !ok || code != 0 {
 			p.mu.Lock()
-			p.failed = fmt.Sprintf("init container %s ended with exit code %d", c.spec.Name, code)
+			p.failed = fmt.Sprintf("init container %s ended with exit code %d%s", c.spec.Name, code, c.lastWords())
 			p.mu.Unlock()
 			return false
 		}
@@ -241,7 +241,7 @@ func (p *pod) runMains() {
 	for _, c := range p.mains {
 		if code, _ := c.exitCode(); code != 0 {
 			p.mu.Lock()
-			p.failed = fmt.Sprintf("container %s ended with exit code %d", c.spec.Name, code)
+			p.failed = fmt.Sprintf("container %s ended with exit code %d%s", c.spec.Name, code, c.lastWords())
 			p.mu.Unlock()
 		}
 	}

@@ -242,7 +242,10 @@ func (vol *volume) makeDir(rel string) error {
 		return err
 	}
 	defer root.Close() //nolint:errcheck // a folder
-	return root.MkdirAll(rel, 0o777)
+	if err := root.MkdirAll(rel, 0o755); err != nil {
+		return err
+	}
+	return own(filepath.Join(vol.dir, rel), 0o777, vol.group)
 }
 
 // own gives a file or folder its mode, and the group that the pod's processes share.
