@@ -52,10 +52,9 @@ func (s *Server) authenticate(ctx context.Context, node *corev3.Node) (scope.Nod
 	return n, who, nil
 }
 
-// refuse writes the audit event.
+// refuse writes the audit event, which the Recorder is to log.
 func (s *Server) refuse(who acks.Proxy, code codes.Code, why string) error {
 	s.recorder.Record(acks.Event{Kind: acks.Refused, At: time.Now(), Proxy: who, Message: code.String() + ": " + why})
-	s.log.Warn("stream refused", "identity", who.Identity, "proxy", who.Name, "code", code.String(), "reason", why)
 	return status.Error(code, why)
 }
 

@@ -50,6 +50,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 	wild := !first && l.sub.wild
 	if first {
 		initial = r.GetInitialResourceVersions()
+		s.out.fresh = s.out.fresh || l.typ == envoy.ClusterType && len(initial) == 0
 		for name, v := range initial {
 			l.set(name, v)
 		}

@@ -32,6 +32,8 @@ type effects struct {
 	events   []acks.Event // without At and Proxy
 	accepted []*cache.Item
 	refused  []cache.Refusal
+	// fresh: the client has said that it holds no clusters. Nothing that it has can be taken from it.
+	fresh bool
 	// asked are on-demand names that are new.
 	asked []string
 }

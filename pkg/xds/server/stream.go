@@ -136,6 +136,9 @@ func (st *stream) endpointsAgain(clusters []*cache.Item) {
 // apply does what a session wants done outside.
 func (st *stream) apply(fx effects) {
 	who := st.who()
+	if fx.fresh {
+		st.server.settle(st.proxy)
+	}
 	if len(fx.accepted) > 0 {
 		st.server.cache.Accept(who.Key, fx.accepted)
 		if st.onDemand {
@@ -143,7 +146,6 @@ func (st *stream) apply(fx effects) {
 		}
 	}
 	for _, r := range fx.refused {
-		st.server.log.Warn("resource refused by an Envoy", "proxy", who.Name, "type", cache.Short(r.Type), "resource", r.Name, "message", r.Message)
 		st.server.cache.Reject(who.Key, r)
 	}
 	for _, e := range fx.events {

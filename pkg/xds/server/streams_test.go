@@ -159,6 +159,17 @@ func TestNoRemovalBeforeTheOnDemandStream(t *testing.T) {
 	g.expect(envoy.ClusterType, "dst|10.96.0.1:80")
 }
 
+// A proxy that held nothing when it came has nothing that could be taken from it: no grace.
+func TestRemovalsOfFreshProxiesDoNotWait(t *testing.T) {
+	f := newFixture(t, Limits{})
+	f.cache.Publish(accountsKey(), shop())
+	c := f.start(t)
+	rs := shop()
+	rs[envoy.ClusterType], rs[envoy.EndpointType] = rs[envoy.ClusterType][:1], rs[envoy.EndpointType][:1]
+	f.cache.Publish(accountsKey(), rs)
+	c.expect(envoy.ClusterType, "-out|shop/b|80")
+}
+
 // Responses beyond grpc's windows go out whole, and in their own time.
 func TestLargeResponse(t *testing.T) {
 	f := newFixture(t, Limits{})
