@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	"google.golang.org/grpc"
 
@@ -88,7 +87,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		grpc.InitialWindowSize(64<<10), grpc.InitialConnWindowSize(64<<10),
 		grpc.UnaryInterceptor(workloadUnary), grpc.StreamInterceptor(workloadStream),
 	)
-	secretv3.RegisterSecretDiscoveryServiceServer(srv, &sds{board: a.board, log: a.cfg.Log, stop: ctx.Done()})
+	(&sds{board: a.board, log: a.cfg.Log, stop: ctx.Done()}).register(srv)
 	workload.RegisterSpiffeWorkloadAPIServer(srv, &workloadAPI{board: a.board, stop: ctx.Done()})
 
 	var loops sync.WaitGroup

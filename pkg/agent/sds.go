@@ -5,15 +5,14 @@ import (
 	"slices"
 	"strconv"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/meshd-io/meshd/pkg/agent/sdspb"
 )
 
-// sds serves the secrets to Envoy, delta and state of the world. FetchSecrets is not offered.
+// sds serves the secrets to Envoy, delta and state of the world.
 type sds struct {
-	secretv3.UnimplementedSecretDiscoveryServiceServer
 	board *board
 	log   *slog.Logger
 	stop  <-chan struct{}
@@ -49,10 +48,10 @@ type deltaStream struct {
 	nonce  int
 }
 
-// DeltaSecrets serves one delta stream. A secret that is not there yet is sent
+// delta serves one delta stream. A secret that is not there yet is sent
 // when it comes; one that Envoy holds already is not sent again, unless Envoy
 // subscribes to it anew.
-func (s *sds) DeltaSecrets(stream secretv3.SecretDiscoveryService_DeltaSecretsServer) error {
+func (s *sds) delta(stream deltaServer) error {
 	st := &deltaStream{wanted: map[string]bool{}, sent: map[string]string{}}
 	reqs, errs := recv(stream.Recv, stream.Context().Done())
 	for {
@@ -68,7 +67,7 @@ func (s *sds) DeltaSecrets(stream secretv3.SecretDiscoveryService_DeltaSecretsSe
 		}
 		select {
 		case req := <-reqs:
-			if err := s.delta(st, req); err != nil {
+			if err := s.takeDelta(st, req); err != nil {
 				return err
 			}
 		case err := <-errs:
@@ -80,8 +79,8 @@ func (s *sds) DeltaSecrets(stream secretv3.SecretDiscoveryService_DeltaSecretsSe
 	}
 }
 
-// delta takes in one request.
-func (s *sds) delta(st *deltaStream, req *discoveryv3.DeltaDiscoveryRequest) error {
+// takeDelta takes in one request.
+func (s *sds) takeDelta(st *deltaStream, req *sdspb.DeltaDiscoveryRequest) error {
 	if err := checkType(req.GetTypeUrl()); err != nil {
 		return err
 	}
@@ -111,8 +110,8 @@ func (s *sds) delta(st *deltaStream, req *discoveryv3.DeltaDiscoveryRequest) err
 const gone = "-"
 
 // pending is the next response, nil if Envoy has all that there is.
-func (st *deltaStream) pending(secrets Secrets) (*discoveryv3.DeltaDiscoveryResponse, error) {
-	resp := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: secretType}
+func (st *deltaStream) pending(secrets Secrets) (*sdspb.DeltaDiscoveryResponse, error) {
+	resp := &sdspb.DeltaDiscoveryResponse{TypeUrl: secretType}
 	names := make([]string, 0, len(st.wanted))
 	for name := range st.wanted {
 		names = append(names, name)
@@ -132,7 +131,7 @@ func (st *deltaStream) pending(secrets Secrets) (*discoveryv3.DeltaDiscoveryResp
 		}
 		if ok && st.sent[name] != r.version {
 			st.sent[name] = r.version
-			resp.Resources = append(resp.Resources, &discoveryv3.Resource{Name: name, Version: r.version, Resource: r.body})
+			resp.Resources = append(resp.Resources, &sdspb.Resource{Name: name, Version: r.version, Resource: r.body})
 		}
 	}
 	if len(resp.Resources)+len(resp.RemovedResources) == 0 {

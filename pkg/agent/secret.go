@@ -7,10 +7,10 @@ import (
 	"encoding/pem"
 	"fmt"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/meshd-io/meshd/pkg/agent/sdspb"
 )
 
 // The names of the secrets, fixed by the sidecar's bootstrap.
@@ -34,7 +34,7 @@ func known(name string) bool { return name == Leaf || name == Anchor }
 
 // render gives the named secret; ok is false while there is none.
 func (s Secrets) render(name string) (r resource, ok bool, err error) {
-	var secret *tlsv3.Secret
+	var secret *sdspb.Secret
 	switch {
 	case name == Leaf && s.SVID != nil:
 		secret, err = leafSecret(s.SVID)
@@ -54,7 +54,7 @@ func (s Secrets) render(name string) (r resource, ok bool, err error) {
 	return resource{version: hex.EncodeToString(sum[:8]), body: &anypb.Any{TypeUrl: secretType, Value: raw}}, true, nil
 }
 
-func leafSecret(s *SVID) (*tlsv3.Secret, error) {
+func leafSecret(s *SVID) (*sdspb.Secret, error) {
 	key, err := x509.MarshalPKCS8PrivateKey(s.Key)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
@@ -63,18 +63,18 @@ func leafSecret(s *SVID) (*tlsv3.Secret, error) {
 	for _, c := range s.Chain {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
-	return &tlsv3.Secret{Name: Leaf, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+	return &sdspb.Secret{Name: Leaf, Type: &sdspb.Secret_TlsCertificate{TlsCertificate: &sdspb.TlsCertificate{
 		CertificateChain: inline(chain),
 		PrivateKey:       inline(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
 	}}}, nil
 }
 
-func anchorSecret(pem []byte) *tlsv3.Secret {
-	return &tlsv3.Secret{Name: Anchor, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(pem)},
+func anchorSecret(pem []byte) *sdspb.Secret {
+	return &sdspb.Secret{Name: Anchor, Type: &sdspb.Secret_ValidationContext{
+		ValidationContext: &sdspb.CertificateValidationContext{TrustedCa: inline(pem)},
 	}}
 }
 
-func inline(b []byte) *corev3.DataSource {
-	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+func inline(b []byte) *sdspb.DataSource {
+	return &sdspb.DataSource{InlineBytes: b}
 }

@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"strings"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/meshd-io/meshd/pkg/agent/sdspb"
 )
 
 // sotwStream is the state of one state-of-the-world stream.
@@ -21,8 +21,8 @@ type sotwStream struct {
 	nonce   int
 }
 
-// StreamSecrets serves one state-of-the-world stream.
-func (s *sds) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSecretsServer) error {
+// sotw serves one state-of-the-world stream.
+func (s *sds) sotw(stream sotwServer) error {
 	st := &sotwStream{}
 	reqs, errs := recv(stream.Recv, stream.Context().Done())
 	for {
@@ -38,7 +38,7 @@ func (s *sds) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSecrets
 		}
 		select {
 		case req := <-reqs:
-			if err := s.sotw(st, req); err != nil {
+			if err := s.takeSotw(st, req); err != nil {
 				return err
 			}
 		case err := <-errs:
@@ -50,8 +50,8 @@ func (s *sds) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSecrets
 	}
 }
 
-// sotw takes in one request. Those that answer an older response say nothing about what is wanted now.
-func (s *sds) sotw(st *sotwStream, req *discoveryv3.DiscoveryRequest) error {
+// takeSotw takes in one request. Those that answer an older response say nothing about what is wanted now.
+func (s *sds) takeSotw(st *sotwStream, req *sdspb.DiscoveryRequest) error {
 	if err := checkType(req.GetTypeUrl()); err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func (s *sds) sotw(st *sotwStream, req *discoveryv3.DiscoveryRequest) error {
 
 // pending is the next response, nil if Envoy has all that there is. Its version
 // is that of its secrets together.
-func (st *sotwStream) pending(secrets Secrets) (*discoveryv3.DiscoveryResponse, error) {
-	resp := &discoveryv3.DiscoveryResponse{TypeUrl: secretType}
+func (st *sotwStream) pending(secrets Secrets) (*sdspb.DiscoveryResponse, error) {
+	resp := &sdspb.DiscoveryResponse{TypeUrl: secretType}
 	var versions []string
 	for _, name := range st.wanted {
 		r, ok, err := secrets.render(name)
