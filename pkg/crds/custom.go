@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
@@ -79,6 +80,7 @@ func customResourceDefinitions() ([]*apiextensionsv1.CustomResourceDefinition, e
 
 // customRules are the compiled schema and CEL rules of one kind.
 type customRules struct {
+	props      *apiextensionsv1.JSONSchemaProps
 	structural *structuralschema.Structural
 	schema     validation.SchemaValidator
 	cel        *cel.Validator
@@ -101,6 +103,7 @@ func compileRules(props *apiextensionsv1.JSONSchemaProps) (*customRules, error) 
 		return nil, fmt.Errorf("schema validator: %w", err)
 	}
 	return &customRules{
+		props:      props,
 		structural: structural,
 		schema:     validator,
 		cel:        cel.NewValidator(structural, true, celconfig.PerCallLimit),
@@ -120,7 +123,9 @@ func (r *customRules) decode(f *finder, scheme *runtime.Scheme, gvk schema.Group
 	}
 	delete(obj, "status") // a subresource: what a user writes of it does not count
 	defaulting.Default(obj, r.structural)
-	f.addErrors(r.validate(obj, !isClusterScoped(f)))
+	for _, err := range r.validate(obj, !isClusterScoped(f)) {
+		f.add(report.Invalid, fieldPath(err), r.message(err))
+	}
 	if len(f.out) > 0 {
 		return nil
 	}
@@ -178,4 +183,42 @@ func (r *customRules) validate(obj map[string]any, namespaced bool) field.ErrorL
 		errs = append(errs, fromCEL...)
 	}
 	return errs
+}
+
+// message is an error's in a user's words: a pattern is explained by the field's description.
+func (r *customRules) message(err *field.Error) string {
+	path := fieldPath(err)
+	detail := strings.Replace(err.Detail, path+" in body ", "", 1)
+	if err.Type == field.ErrorTypeTypeInvalid {
+		wanted, _, _ := strings.Cut(detail, ":")
+		cure := ""
+		if strings.HasSuffix(wanted, "string") && err.BadValue != "object" && err.BadValue != "array" {
+			cure = ": put it in quotes"
+		}
+		return fmt.Sprintf("%s, not %v%s", wanted, err.BadValue, cure)
+	}
+	description := ""
+	if strings.HasPrefix(detail, "should match '") {
+		description = r.description(path)
+	}
+	if description == "" {
+		return strings.Replace(err.ErrorBody(), path+" in body ", "", 1)
+	}
+	return fmt.Sprintf("Invalid value: %q: %s (it %s)", err.BadValue, description, detail)
+}
+
+// description is what the API says about a field, on one line without a final period.
+func (r *customRules) description(path string) string {
+	props := r.props
+	for _, name := range strings.Split(withoutIndices(path), ".") {
+		if props.Items != nil && props.Items.Schema != nil {
+			props = props.Items.Schema
+		}
+		child, ok := props.Properties[name]
+		if !ok {
+			return ""
+		}
+		props = &child
+	}
+	return strings.TrimSuffix(strings.Join(strings.Fields(props.Description), " "), ".")
 }

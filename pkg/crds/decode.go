@@ -173,7 +173,7 @@ type kind struct {
 // shared is the one decoder of the process: the kinds and their rules are part
 // of the program, and compiling them takes longer than using them.
 //
-//nolint:gochecknoglobals // made once, never changed
+// It is made once and never changed.
 var shared = sync.OnceValue(newDecoder)
 
 func newDecoder() *decoder {
@@ -207,9 +207,13 @@ func (f *finder) add(reason report.Reason, path, message string) {
 
 func (f *finder) addErrors(errs field.ErrorList) {
 	for _, err := range errs {
-		path := strings.TrimPrefix(strings.TrimPrefix(err.Field, "<nil>"), ".")
-		f.add(report.Invalid, path, err.ErrorBody())
+		f.add(report.Invalid, fieldPath(err), err.ErrorBody())
 	}
+}
+
+// fieldPath is the path of an error; the libraries call the root "<nil>".
+func fieldPath(err *field.Error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Field, "<nil>"), ".")
 }
 
 // addDecoding tells of what strict decoding of raw into a typed object has found.

@@ -52,7 +52,7 @@ func readFile(path string, known *sourceFile) (*sourceFile, error) {
 	if known != nil && known.stamp == st && !known.racy {
 		return known, nil
 	}
-	read := time.Now() //nolint:forbidigo // compared with the file system's clock, not with ours
+	read := time.Now() // compared with the file system's clock, not with ours
 	data, err := readBounded(path)
 	if err != nil {
 		return refuseFile(path, st, err)
@@ -70,10 +70,10 @@ func readFile(path string, known *sourceFile) (*sourceFile, error) {
 func readBounded(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // names the path already
+		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxFileBytes+1)) //nolint:wrapcheck // names the path already
+	return io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 }
 
 func refuseFile(path string, st stamp, err error) (*sourceFile, error) {
@@ -121,7 +121,7 @@ type lister struct {
 func (l *lister) list(folder string, above []os.FileInfo) error {
 	info, err := os.Stat(folder)
 	if err != nil {
-		return err //nolint:wrapcheck // names the path already
+		return err
 	}
 	if slices.ContainsFunc(above, func(a os.FileInfo) bool { return os.SameFile(a, info) }) {
 		return nil
@@ -131,7 +131,7 @@ func (l *lister) list(folder string, above []os.FileInfo) error {
 	}
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return err //nolint:wrapcheck // names the path already
+		return err
 	}
 	above = append(slices.Clip(above), info)
 	for _, entry := range entries {

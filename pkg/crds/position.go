@@ -81,56 +81,79 @@ func withoutIndices(path string) string {
 
 // pathAt is the path of the value in which a byte offset of a JSON text lies.
 func pathAt(raw []byte, offset int64) string {
-	type level struct {
-		array bool
-		index int
-		key   string
-		isKey bool // a key comes next
-	}
-	var levels []level
-	path := func() string {
-		var b strings.Builder
-		for _, l := range levels {
-			switch {
-			case l.array:
-				fmt.Fprintf(&b, "[%d]", l.index)
-			case l.key != "" && b.Len() > 0:
-				b.WriteString("." + l.key)
-			default:
-				b.WriteString(l.key)
-			}
-		}
-		return b.String()
-	}
+	var at jsonPath
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	for {
 		token, err := dec.Token()
 		if err != nil {
-			return path()
+			return at.String()
 		}
-		top := len(levels) - 1
-		if text, ok := token.(string); ok && top >= 0 && levels[top].isKey {
-			levels[top].key, levels[top].isKey = text, false
+		if at.takeKey(token) {
 			continue
 		}
 		if token == json.Delim('}') || token == json.Delim(']') {
-			levels = levels[:top]
-			top--
+			at = at[:len(at)-1]
 		}
 		if dec.InputOffset() >= offset {
-			return path()
+			return at.String()
 		}
 		switch token {
 		case json.Delim('{'):
-			levels = append(levels, level{isKey: true})
+			at = append(at, jsonLevel{isKey: true})
 		case json.Delim('['):
-			levels = append(levels, level{array: true})
+			at = append(at, jsonLevel{array: true})
 		default:
-			if top >= 0 && levels[top].array {
-				levels[top].index++
-			} else if top >= 0 {
-				levels[top].isKey = true
-			}
+			at.endValue()
 		}
 	}
+}
+
+// jsonPath is where a decoder of JSON stands.
+type jsonPath []jsonLevel
+
+// jsonLevel is an open array or object.
+type jsonLevel struct {
+	array bool
+	index int
+	key   string
+	isKey bool // a key comes next
+}
+
+// takeKey takes a token that is a key.
+func (p jsonPath) takeKey(token json.Token) bool {
+	text, ok := token.(string)
+	if !ok || len(p) == 0 || !p[len(p)-1].isKey {
+		return false
+	}
+	top := &p[len(p)-1]
+	top.key, top.isKey = text, false
+	return true
+}
+
+// endValue goes on to the next element or key.
+func (p jsonPath) endValue() {
+	if len(p) == 0 {
+		return
+	}
+	top := &p[len(p)-1]
+	if top.array {
+		top.index++
+	} else {
+		top.isKey = true
+	}
+}
+
+func (p jsonPath) String() string {
+	var b strings.Builder
+	for _, l := range p {
+		switch {
+		case l.array:
+			fmt.Fprintf(&b, "[%d]", l.index)
+		case l.key != "" && b.Len() > 0:
+			b.WriteString("." + l.key)
+		default:
+			b.WriteString(l.key)
+		}
+	}
+	return b.String()
 }

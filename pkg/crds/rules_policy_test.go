@@ -87,7 +87,7 @@ func TestPathRules(t *testing.T) {
 		"loans", "*", "/a*", "/*/a", "/a/*b", "/a/**", "//", "/a//b", "/a/./b", "/a/../b", "/..", "/{id", "/x{id}", "/{id}x", "/{}", "/{1a}",
 		"/a?b=c", "/a#b", "/a b", "/a%2", "/a%zz", "/ü", "/a/*/", "/a\\\\b",
 	} {
-		rules = append(rules, rule{`{action: Allow, rules: [{to: [{paths: ["` + bad + `"]}]}]}`, "spec.rules[0].to[0].paths[0]", "should match"})
+		rules = append(rules, rule{`{action: Allow, rules: [{to: [{paths: ["` + bad + `"]}]}]}`, "spec.rules[0].to[0].paths[0]", ": Paths begin with / and are exact;"})
 	}
 	checkRules(t, "AuthorizationPolicy", append(rules, rule{`{action: Allow, rules: [{to: [{paths: [""]}]}]}`, "spec.rules[0].to[0].paths[0]", "at least 1"}))
 }

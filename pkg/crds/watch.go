@@ -211,7 +211,7 @@ func (w *watch) update(paths []string, now bool) time.Duration {
 
 // unsettled is how long a version of a file must still stay as it is.
 func (w *watch) unsettled(path string, version stamp) time.Duration {
-	now := time.Now() //nolint:forbidigo // how long a file has stayed is told by the machine's clock
+	now := time.Now() // how long a file has stayed is told by the machine's clock
 	p, ok := w.pending[path]
 	if !ok || p.stamp != version {
 		p = pending{stamp: version, since: now}
