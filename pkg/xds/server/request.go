@@ -131,9 +131,11 @@ func (s *session) bound(l *lane, before, after []string) []string {
 	return kept
 }
 
+// isDestination: an address that is written another way than meshd writes it
+// would wait for an answer for ever.
 func isDestination(name string) bool {
-	_, err := envoy.ParseGateCluster(name)
-	return err == nil
+	a, err := envoy.ParseGateCluster(name)
+	return err == nil && envoy.GateCluster(a) == name
 }
 
 // acknowledged: the client has what the response said.

@@ -392,8 +392,8 @@ func TestOnDemandIsBounded(t *testing.T) {
 	c.reset()
 	c.run(`
 		publish cluster a=1 endpoint a=1 on-demand dst|10.96.0.1:80=1 dst|10.96.0.2:80=1 dst|10.96.0.3:80=1
-		ask on-demand dst|10.96.0.1:80 nonsense * dst|10.96.0.2:80
-		want on-demand -nonsense
+		ask on-demand dst|10.96.0.1:80 nonsense * dst|[fd00:0::1]:80 dst|10.96.0.2:80
+		want on-demand -dst|[fd00:0::1]:80 -nonsense
 		ack on-demand
 		want on-demand dst|10.96.0.1:80 dst|10.96.0.2:80
 		ack on-demand

@@ -38,6 +38,8 @@ type stream struct {
 	mu      sync.Mutex
 	proxyIs acks.Proxy
 	session *session
+	// ads is the other stream of an on-demand stream's proxy, as of the last step; nil is none.
+	ads *stream
 }
 
 func (st *stream) who() acks.Proxy {
@@ -109,15 +111,16 @@ func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) err
 	}
 }
 
-// adsHolds asks the proxy's ADS session. The on-demand session is locked, never the other way round.
+// adsHolds asks the proxy's ADS session. st.mu is held.
+//
+// Locks are taken in this order: Server.mu, an on-demand stream's mu, an ADS stream's mu.
 func (st *stream) adsHolds(r envoy.Ref, version string) bool {
-	other, _ := st.server.pair(st)
-	if other == nil {
+	if st.ads == nil {
 		return false
 	}
-	other.mu.Lock()
-	defer other.mu.Unlock()
-	return other.session.holds(r, version)
+	st.ads.mu.Lock()
+	defer st.ads.mu.Unlock()
+	return st.ads.session.holds(r, version)
 }
 
 // endpointsAgain: an on-demand cluster may name an assignment that the proxy has
@@ -164,8 +167,11 @@ func (st *stream) step() (message, bool, int) {
 	}
 	snap := s.cache.Snapshot(st.who().Key)
 	st.settleIfMet(snap)
-	_, settled := s.pair(st)
+	other, settled := s.pair(st)
 	st.mu.Lock()
+	if st.onDemand {
+		st.ads = other
+	}
 	st.session.publish(snap)
 	st.session.settled = settled
 	m, ok := st.session.next()
