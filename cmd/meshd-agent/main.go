@@ -20,6 +20,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{name: "run", help: "keep the workload's certificate and serve it", run: run},
+		{name: "status", help: "say whose certificate is served and when it expires", run: status},
 		{name: "capture", help: "redirect the traffic of this network namespace to the proxy, and exit", run: captureTraffic},
 	}
 }

@@ -72,6 +72,10 @@ func TestProcess(t *testing.T) {
 	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+socket)))
 	if err == nil {
 		t.Log(rss(t, cmd.Process.Pid))
+		var out strings.Builder
+		if err := printStatus(ctx, socket, &out); err != nil || !strings.Contains(out.String(), "spiffe://cluster.local/ns/shop/sa/accounts\ncertificate expires ") {
+			t.Errorf("status: %v: %q", err, out.String())
+		}
 		err = source.Close()
 	}
 	if sigErr := cmd.Process.Signal(syscall.SIGTERM); sigErr != nil {
