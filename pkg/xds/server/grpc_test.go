@@ -37,6 +37,7 @@ type fixture struct {
 	*Server
 	cache *cache.Cache
 	book  *acks.Book
+	lis   *bufconn.Listener
 	conn  *grpc.ClientConn
 	asked chan ask
 
@@ -111,17 +112,25 @@ func newFixture(t *testing.T, limits Limits) *fixture {
 	srv := grpc.NewServer(append(ServerOptions(Transport{}), grpc.StreamInterceptor(f.authenticate))...)
 	f.Register(srv)
 	go func() { _ = srv.Serve(lis) }()
-	f.conn, err = grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.lis = lis
+	f.conn = f.dial(t)
 	t.Cleanup(func() {
-		_ = f.conn.Close()
 		srv.Stop()
 		f.Close()
 	})
 	return f
+}
+
+// dial is another connection.
+func (f *fixture) dial(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.lis.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // client is one stream of a proxy.
