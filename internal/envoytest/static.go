@@ -54,6 +54,7 @@ func Static(cases map[string]envoy.Resources) ([]byte, error) {
 	b := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: "sidecar~test/test", Cluster: "test/test"},
 		StaticResources: s.out,
+		LayeredRuntime:  envoy.Runtime(),
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3,
 			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
@@ -92,7 +93,9 @@ func (s *static) add(name string, rs envoy.Resources) error {
 			id := name + "/" + r.Name
 			switch m := proto.Clone(r.Proto).(type) {
 			case *tlsv3.Secret:
-				s.secret(r.Name, m)
+				if err := s.secret(id, m); err != nil {
+					return err
+				}
 			case *clusterv3.Cluster:
 				s.cluster(r.Name, proto.CloneOf(m))
 				s.cluster(id, m)
@@ -133,12 +136,23 @@ func (s *static) seen(r envoy.Resource) (bool, error) {
 	return again, nil
 }
 
-// secret goes by its own name: what wants it waits for xDS, its content is what is looked at.
-func (s *static) secret(name string, m *tlsv3.Secret) {
-	if !s.shared["secret "+name] {
-		s.shared["secret "+name] = true
-		s.out.Secrets = append(s.out.Secrets, m)
+// secret goes where its content is looked at: a cluster that validates by it.
+func (s *static) secret(name string, m *tlsv3.Secret) error {
+	common := &tlsv3.CommonTlsContext{}
+	if v := m.GetValidationContext(); v != nil {
+		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: v}
 	}
+	if c := m.GetTlsCertificate(); c != nil {
+		common.TlsCertificates = []*tlsv3.TlsCertificate{c}
+	}
+	packed, err := anypb.New(&tlsv3.UpstreamTlsContext{CommonTlsContext: common})
+	if err != nil {
+		return err
+	}
+	s.cluster("secret/"+name, &clusterv3.Cluster{TransportSocket: &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
+	}})
+	return nil
 }
 
 // cluster is there once under each name.

@@ -21,6 +21,7 @@ import (
 	httpoptsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/meshd-io/meshd/pkg/model"
 )
@@ -126,12 +127,27 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 			Listeners: []*listenerv3.Listener{plainListener(probes)},
 			Clusters:  append(clusters, probes.clusters...),
 		},
-		StatsConfig: &metricsv3.StatsConfig{StatsMatcher: usefulStats()},
+		LayeredRuntime: Runtime(),
+		StatsConfig:    &metricsv3.StatsConfig{StatsMatcher: usefulStats()},
 	}
 	if err := b.ValidateAll(); err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
 	return compactJSON(b)
+}
+
+// maxRegex is how big a regular expression may be, in RE2's instructions. Envoy's
+// own bound of 100 would refuse patterns of 100 characters; RE2's time is linear anyway.
+const maxRegex = 100000
+
+// Runtime are the settings of Envoy that its bootstrap alone can change.
+func Runtime() *bootstrapv3.LayeredRuntime {
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "meshd",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"re2.max_program_size.error_level": structpb.NewNumberValue(maxRegex),
+		}}},
+	}}}
 }
 
 // compactJSON takes out the white space that protojson varies on purpose.

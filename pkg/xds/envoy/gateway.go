@@ -107,7 +107,7 @@ func downstreamTLS(secret model.Name) *corev3.TransportSocket {
 		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2},
 		AlpnProtocols: []string{"h2", "http/1.1"},
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{
-			Name: CertificateSecret(secret), SdsConfig: adsSource(secretWait),
+			Name: CertificateSecret(secret), SdsConfig: adsSource(listenerSecretWait),
 		}},
 	}})
 }

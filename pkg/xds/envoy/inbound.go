@@ -25,6 +25,9 @@ const (
 	inspectWaitServerFirst = time.Second
 )
 
+// opaqueChain is the part of the name of the chain that takes bytes over mesh TLS.
+const opaqueChain = "mtls-tcp"
+
 // deniedHeader names the policy that refused a request.
 const deniedHeader = "x-meshd-denied-by"
 
@@ -108,10 +111,11 @@ func (t *translation) portChains(p model.InboundPort) []*listenerv3.FilterChain 
 	} else {
 		opaque = append(opaque, alpnHTTP1, alpnHTTP10, alpnHTTP2)
 	}
-	out = append(out, t.chain(p, "mtls-tcp", overTLS(opaque...), t.inboundTCP(p), opaque))
+	out = append(out, t.chain(p, opaqueChain, overTLS(opaque...), t.inboundTCP(p, LocalCluster), opaque))
+	t.portTrust(p)
 	if p.Mode == model.Permissive {
 		out = append(out,
-			t.chain(p, "app-tls", overTLS(), t.inboundTCP(p), nil),
+			t.chain(p, "app-tls", overTLS(), t.inboundTCP(p, plaintextTarget(p)), nil),
 			t.chain(p, "plain", &listenerv3.FilterChainMatch{TransportProtocol: "raw_buffer"}, t.plainFilter(p), nil))
 	}
 	return out
@@ -125,7 +129,25 @@ func (t *translation) plainFilter(p model.InboundPort) []*listenerv3.Filter {
 	if p.Protocol.IsHTTP() {
 		return t.inboundHTTP(p, hcmv3.HttpConnectionManager_AUTO, false)
 	}
-	return t.inboundTCP(p)
+	return t.inboundTCP(p, plaintextTarget(p))
+}
+
+// portTrust decides in the handshake who may connect to an opaque port at all.
+// It comes by SDS, so that a policy's change ends no connection.
+func (t *translation) portTrust(p model.InboundPort) {
+	if t.view.Trust.Bundle == "" {
+		return
+	}
+	name := PortTrust(p.Port)
+	t.put(SecretType, name, namedTrust(name, t.view.Trust, handshakeNames(p)), authzOrigins(p.Authz))
+}
+
+// plaintextTarget refuses at once where no policy could let such a peer in.
+func plaintextTarget(p model.InboundPort) string {
+	if plaintextMayPass(p) {
+		return LocalCluster
+	}
+	return BlockedCluster
 }
 
 // chain is mesh TLS where alpn is set.
@@ -137,13 +159,17 @@ func (t *translation) chain(
 		match.DestinationPort = number(uint32(p.Port))
 	}
 	if alpn != nil {
-		c.TransportSocket = downstreamMeshTLS(alpn)
+		trust := TrustSecret
+		if part == opaqueChain {
+			trust = PortTrust(p.Port)
+		}
+		c.TransportSocket = downstreamMeshTLS(trust, alpn)
 	}
 	return c
 }
 
-func (t *translation) inboundTCP(p model.InboundPort) []*listenerv3.Filter {
-	tcp := tcpProxy(inStat(p), LocalCluster)
+func (t *translation) inboundTCP(p model.InboundPort, cluster string) []*listenerv3.Filter {
+	tcp := tcpProxy(inStat(p), cluster)
 	tcp.AccessLog = t.tcpDestinationLog()
 	filters := []*listenerv3.Filter{}
 	for _, part := range tcpRBACParts() {

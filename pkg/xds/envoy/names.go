@@ -28,6 +28,8 @@ const (
 	InName NameKind = "in"
 	// RBACName is a filter's configuration: rbac|PORT|PART.
 	RBACName NameKind = "rbac"
+	// TrustName is the trust bundle with the names that an opaque port takes: trust|PORT.
+	TrustName NameKind = "trust"
 	// CertificateName is a gateway's certificate: cert|NAMESPACE/NAME.
 	CertificateName NameKind = "cert"
 	// GatewayName is a gateway's listener and its routes: gw|PORT.
@@ -60,7 +62,7 @@ type ResourceName struct {
 	Kind    NameKind
 	Backend model.BackendRef // OutName
 	Address netip.AddrPort   // GateName, DetectedTCPName, ScopeName
-	Port    uint16           // InName, RBACName, GatewayName
+	Port    uint16           // InName, RBACName, GatewayName, TrustName
 	Part    string           // InName, RBACName
 	Object  model.Name       // CertificateName
 }
@@ -103,6 +105,9 @@ func rbacName(port uint16, part string) string {
 	return ResourceName{Kind: RBACName, Port: port, Part: part}.String()
 }
 
+// PortTrust is the SDS name of the trust bundle of an opaque port's handshakes.
+func PortTrust(port uint16) string { return ResourceName{Kind: TrustName, Port: port}.String() }
+
 func gatewayName(port uint16) string {
 	return ResourceName{Kind: GatewayName, Port: port}.String()
 }
@@ -120,8 +125,8 @@ func (n ResourceName) String() string {
 		return n.Address.String()
 	case InName, RBACName:
 		return string(n.Kind) + "|" + port + "|" + n.Part
-	case GatewayName:
-		return "gw|" + port
+	case GatewayName, TrustName:
+		return string(n.Kind) + "|" + port
 	case CertificateName:
 		return "cert|" + n.Object.String()
 	}
@@ -145,7 +150,7 @@ func ParseName(s string) (ResourceName, error) {
 		port, part, _ := strings.Cut(rest, "|")
 		n.Part = part
 		n.Port, err = parsePort(port)
-	case GatewayName:
+	case GatewayName, TrustName:
 		n.Port, err = parsePort(rest)
 	case CertificateName:
 		n.Object, err = parseObject(rest)

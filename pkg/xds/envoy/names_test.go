@@ -23,6 +23,7 @@ func TestNamesRoundTrip(t *testing.T) {
 		"in|0|plain":              {Kind: envoy.InName, Part: "plain"},
 		"rbac|8090|http-deny":     {Kind: envoy.RBACName, Port: 8090, Part: "http-deny"},
 		"cert|shop/tls":           {Kind: envoy.CertificateName, Object: model.Name{Namespace: "shop", Name: "tls"}},
+		"trust|5432":              {Kind: envoy.TrustName, Port: 5432},
 		"gw|443":                  {Kind: envoy.GatewayName, Port: 443},
 	} {
 		if name.String() != want {

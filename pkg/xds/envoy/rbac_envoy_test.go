@@ -66,6 +66,9 @@ func TestRealEnvoyObeysRules(t *testing.T) {
 			"GET /\nx-tier: gold\nx-region: eu": 200, "GET /\nx-tier: a+b\nx-region: eu": 200, "GET /\nx-tier: aab\nx-region: eu": 403,
 			"GET /\nx-tier: silver\nx-tier: gold\nx-region: eu": 200, "GET /\nx-tier: Gold\nx-region: eu": 403, "GET /\nx-tier: gold": 403, "GET /": 403,
 		}},
+		"header-long": {model.Authz{Allow: policy("p", into(model.AuthzTo{Headers: []model.HeaderMatch{
+			{Name: "x-tier", Values: []string{strings.Repeat("gold", 100)}},
+		}}))}, verdicts{request("GET /\nx-tier: " + strings.Repeat("gold", 100)): 200, "GET /\nx-tier: gold": 403}},
 		"grpc": {model.Authz{Allow: policy("p", into(model.AuthzTo{GRPC: []model.GRPCMatch{
 			{Service: "shop.Loans", Methods: []string{"Get"}}, {Service: "shop.Cards"},
 		}}))}, verdicts{
@@ -199,8 +202,9 @@ func start(t *testing.T, dir string, listeners []*listenerv3.Listener) {
 	t.Helper()
 	admin := filepath.Join(dir, "admin.sock")
 	text, err := protojson.Marshal(&bootstrapv3.Bootstrap{
-		Node:  &corev3.Node{Id: "sidecar~test/test", Cluster: "test/test"},
-		Admin: &bootstrapv3.Admin{Address: pipeAddress(admin)},
+		Node:           &corev3.Node{Id: "sidecar~test/test", Cluster: "test/test"},
+		Admin:          &bootstrapv3.Admin{Address: pipeAddress(admin)},
+		LayeredRuntime: envoy.Runtime(),
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: listeners, Clusters: []*clusterv3.Cluster{{Name: "in-local", AltStatName: "x"}, {Name: "meshd"}},
 		},

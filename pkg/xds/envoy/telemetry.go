@@ -114,7 +114,7 @@ func (t *translation) statsScope() *typev3.Scope {
 func (r reporter) tags() []*statsv3.Config_Tag {
 	return []*statsv3.Config_Tag{
 		tag("reporter", r.name), tag("source", r.source), tag("destination", r.destination),
-		tag("address", "%DOWNSTREAM_LOCAL_ADDRESS%"), tag("cluster", "%UPSTREAM_CLUSTER%"),
+		tag("address", "%DOWNSTREAM_LOCAL_ADDRESS%"), tag("cluster", "%UPSTREAM_CLUSTER_RAW%"),
 	}
 }
 
@@ -136,7 +136,7 @@ func (r reporter) fields() map[string]string {
 	return map[string]string{
 		"time": "%START_TIME%", "reporter": r.name, "source": r.source, "destination": r.destination,
 		"address": "%DOWNSTREAM_LOCAL_ADDRESS%", "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
-		"upstream": "%UPSTREAM_HOST%", "cluster": "%UPSTREAM_CLUSTER%", "route": "%ROUTE_NAME%",
+		"upstream": "%UPSTREAM_HOST%", "cluster": "%UPSTREAM_CLUSTER_RAW%", "route": "%ROUTE_NAME%",
 		"duration_ms": "%DURATION%", "bytes_received": "%BYTES_RECEIVED%", "bytes_sent": "%BYTES_SENT%",
 		"flags": "%RESPONSE_FLAGS%", "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
 	}

@@ -30,6 +30,10 @@ const noIdentity = "meshd:nobody"
 // missing one must not hold up everything behind it.
 const secretWait = 500 * time.Millisecond
 
+// listenerSecretWait is longer: a listener that opens without its secrets
+// refuses everybody, and the proxy must not call itself ready before.
+const listenerSecretWait = 15 * time.Second
+
 // tls13 needs both bounds: with the minimum alone every upstream connection fails.
 func tls13() *tlsv3.TlsParameters {
 	return &tlsv3.TlsParameters{
@@ -52,7 +56,7 @@ func agentSecret(name string, wait time.Duration) *tlsv3.SdsSecretConfig {
 // meshTLS presents the pod's own certificate, checks the peer's against the
 // mesh's trust bundle, and that it has one of the identities. nil identities
 // are every identity of the bundle; an empty list is none.
-func meshTLS(identities []string) *tlsv3.CommonTlsContext {
+func meshTLS(identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
 	validation := &tlsv3.CertificateValidationContext{}
 	if identities != nil && len(identities) == 0 {
 		identities = []string{noIdentity}
@@ -62,12 +66,12 @@ func meshTLS(identities []string) *tlsv3.CommonTlsContext {
 	}
 	return &tlsv3.CommonTlsContext{
 		TlsParams:                      tls13(),
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{agentSecret(LeafSecret, secretWait)},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{agentSecret(LeafSecret, wait)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext: validation,
 				ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{
-					Name: TrustSecret, SdsConfig: adsSource(secretWait),
+					Name: TrustSecret, SdsConfig: adsSource(wait),
 				},
 			},
 		},
@@ -78,15 +82,16 @@ func upstreamMeshTLS(identities []string, alpn ...string) *corev3.TransportSocke
 	if identities == nil {
 		identities = []string{}
 	}
-	common := meshTLS(identities)
+	common := meshTLS(identities, secretWait)
 	common.AlpnProtocols = alpn
 	return tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common})
 }
 
 // downstreamMeshTLS takes no resumed sessions: their certificate was not
 // checked by this handshake, and RBAC would not see an authenticated peer.
-func downstreamMeshTLS(alpn []string) *corev3.TransportSocket {
-	common := meshTLS(nil)
+func downstreamMeshTLS(trust string, alpn []string) *corev3.TransportSocket {
+	common := meshTLS(nil, listenerSecretWait)
+	common.GetCombinedValidationContext().ValidationContextSdsSecretConfig.Name = trust
 	common.AlpnProtocols = alpn
 	return tlsSocket(&tlsv3.DownstreamTlsContext{
 		CommonTlsContext:         common,
@@ -117,8 +122,13 @@ func rawSocket() *corev3.TransportSocket {
 }
 
 // trustSecret is the trust bundle for traffic between workloads.
-func trustSecret(t model.Trust) *tlsv3.Secret {
-	return &tlsv3.Secret{Name: TrustSecret, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlineString(t.Bundle)},
-	}}
+func trustSecret(t model.Trust) *tlsv3.Secret { return namedTrust(TrustSecret, t, nil) }
+
+// namedTrust takes certificates of the bundle that have one of the names; no names = any.
+func namedTrust(secret string, t model.Trust, names []*matcherv3.StringMatcher) *tlsv3.Secret {
+	validation := &tlsv3.CertificateValidationContext{TrustedCa: inlineString(t.Bundle)}
+	for _, n := range names {
+		validation.MatchTypedSubjectAltNames = append(validation.MatchTypedSubjectAltNames, uriSAN(n))
+	}
+	return &tlsv3.Secret{Name: secret, Type: &tlsv3.Secret_ValidationContext{ValidationContext: validation}}
 }

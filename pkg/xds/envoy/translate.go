@@ -21,7 +21,11 @@ func Translate(v *scope.View) (Resources, []report.Finding) {
 	if v.Trust.Bundle != "" {
 		t.add(SecretType, Resource{Name: TrustSecret, Proto: trustSecret(v.Trust)})
 	}
-	t.add(ClusterType, Resource{Name: BlockedCluster, Proto: emptyCluster(BlockedCluster)})
+	// Nothing is sent over it, but its mesh TLS makes every proxy ask for the
+	// bundle by the name whose acknowledgement is the evidence of what it trusts.
+	blocked := emptyCluster(BlockedCluster)
+	blocked.TransportSocket = upstreamMeshTLS(nil)
+	t.add(ClusterType, Resource{Name: BlockedCluster, Proto: blocked})
 	if v.Key.Kind == model.GatewayProxy {
 		t.gateway()
 	} else {
