@@ -39,6 +39,9 @@ func startTestLab(t *testing.T) *testLab {
 		if err := Down(context.Background(), dir); err != nil {
 			t.Error(err)
 		}
+		if word, err := os.ReadFile(dir + ".error"); err == nil {
+			t.Errorf("the daemon did not end well: %s", word)
+		}
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			t.Errorf("the lab's folder is left: %v", err)
 		}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/meshd-io/meshd/pkg/lab/network"
 	"github.com/meshd-io/meshd/pkg/lab/sandbox"
 )
@@ -20,7 +22,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "test-daemon" {
 		os.Exit(testDaemon(os.Args[2]))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // testRanges are beside those of a lab that someone else may have on this machine.
@@ -36,8 +38,19 @@ func testDaemon(dir string) int {
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if err := Run(ctx, Options{Dir: dir, Network: testRanges(), Path: os.Getenv("PATH")}, log); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return tell(dir, err)
+	}
+	if err := goleak.Find(); err != nil {
+		return tell(dir, err)
 	}
 	return 0
+}
+
+// tell leaves word for the test: the daemon's exit code is seen by no one.
+func tell(dir string, err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	if err := os.WriteFile(dir+".error", []byte(err.Error()), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return 1
 }

@@ -40,6 +40,12 @@ type StartOptions struct {
 // EnsureStarted starts the lab's daemon if it does not run, and waits until it
 // answers. What a killed lab left behind is cleaned up first.
 func EnsureStarted(ctx context.Context, o StartOptions) error {
+	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		// Nothing is made on a machine that cannot run a lab.
+		if err := sandbox.Check(); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return fmt.Errorf("lab's folder: %w", err)
 	}
@@ -57,9 +63,6 @@ func EnsureStarted(ctx context.Context, o StartOptions) error {
 		}
 	}
 	if err := clean(o.Dir); err != nil {
-		return err
-	}
-	if err := sandbox.Check(); err != nil {
 		return err
 	}
 	output, err := os.OpenFile(filepath.Join(o.Dir, daemonLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
