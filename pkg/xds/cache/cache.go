@@ -62,6 +62,7 @@ func (c *Cache) Concerned(key scope.Key, obj report.Object) []acks.Resource {
 // equal to the one before. The findings name the objects behind what did not
 // pass the gate; it is put aside, and its last good version stays.
 func (c *Cache) Publish(key scope.Key, rs envoy.Resources) []report.Finding {
+	encoded := encodeAll(c.Snapshot(key), rs) // most of the work; no proxy waits for it
 	c.mu.Lock()
 	e := c.keys[key]
 	if e == nil {
@@ -69,7 +70,7 @@ func (c *Cache) Publish(key scope.Key, rs envoy.Resources) []report.Finding {
 		c.keys[key] = e
 	}
 	fresh := e.snapshot == nil
-	c.load(e, rs)
+	c.load(e, rs, encoded)
 	c.consistent(e)
 	c.commit(e)
 	changed := c.settle(e)

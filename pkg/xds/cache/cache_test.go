@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -8,8 +9,12 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshd-io/meshd/pkg/report"
@@ -36,9 +41,8 @@ func route(name, regex string, generation int64) envoy.Resource {
 func cluster(name string, seconds int64) envoy.Resource {
 	return envoy.Resource{Name: name, Origins: origins(name, 1), Proto: &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-		ConnectTimeout: &durationpb.Duration{Seconds: seconds},
-		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: &corev3.ConfigSource{
-			ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}}},
+		ConnectTimeout:   &durationpb.Duration{Seconds: seconds},
+		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
 	}}
 }
 
@@ -49,6 +53,23 @@ func endpoints(name, ip string) envoy.Resource {
 				Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 					Address: ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 80}}}}}},
 		}}}},
+	}}
+}
+
+func ads() *corev3.ConfigSource {
+	return &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}}
+}
+
+// listener packs a filter deep into a listener.
+func listener(t *testing.T, filter proto.Message) envoy.Resource {
+	t.Helper()
+	packed, err := anypb.New(filter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return envoy.Resource{Name: "a", Origins: origins("a", 1), Proto: &listenerv3.Listener{
+		Name: "a", FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name: "hcm", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}}},
 	}}
 }
 
@@ -100,6 +121,15 @@ func TestGate(t *testing.T) {
 		"a name twice":                {envoy.Resources{envoy.RouteType: {route("a", "/", 1), route("a", "/x", 1)}}, "two resources"},
 		"after what is not there": {envoy.Resources{envoy.OnDemandType: {{Name: "a", Origins: origins("a", 1),
 			After: []envoy.Ref{{Type: envoy.ScopedRouteType, Name: "s"}}, Proto: &clusterv3.Cluster{Name: "a"}}}}, `names scope "s"`},
+		"a scope without its routes": {envoy.Resources{envoy.ScopedRouteType: {{Name: "a", Origins: origins("a", 1),
+			Proto: &routev3.ScopedRouteConfiguration{Name: "a", RouteConfigurationName: "r", Key: &routev3.ScopedRouteConfiguration_Key{
+				Fragments: []*routev3.ScopedRouteConfiguration_Key_Fragment{{Type: &routev3.ScopedRouteConfiguration_Key_Fragment_StringKey{StringKey: "k"}}}}}}}}, `names route "r"`},
+		"a listener without its routes": {envoy.Resources{envoy.ListenerType: {listener(t, &hcmv3.HttpConnectionManager{
+			StatPrefix: "a", RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: "r", ConfigSource: ads()}}})}}, `names route "r"`},
+		"a listener without its extension": {envoy.Resources{envoy.ListenerType: {listener(t, &hcmv3.HttpConnectionManager{
+			StatPrefix: "a", RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{}},
+			HttpFilters: []*hcmv3.HttpFilter{{Name: "rbac", ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: &corev3.ExtensionConfigSource{
+				ConfigSource: ads(), TypeUrls: []string{"x"}}}}}})}}, `names extension "rbac"`},
 		"an assignment that is put aside": {envoy.Resources{
 			envoy.ClusterType: {cluster("a", 1)}, envoy.EndpointType: {endpoints("a", "nowhere")}}, `names endpoint "a"`},
 	} {
@@ -223,5 +253,26 @@ func TestGenerationWithoutBytesIsNoVersion(t *testing.T) {
 	}
 	if got := c.Concerned(key("x"), origins("a", 1)[0].Object); len(got) != 1 || got[0].Generation != 2 {
 		t.Errorf("concerned %+v", got)
+	}
+}
+
+// BenchmarkPublishOfOneChange is a translation of 1000 services of which one assignment has changed.
+func BenchmarkPublishOfOneChange(b *testing.B) {
+	c := New()
+	translate := func(ip string) envoy.Resources {
+		rs := envoy.Resources{}
+		for i := range 1000 {
+			name := fmt.Sprintf("out|shop/%d|80", i)
+			rs[envoy.ClusterType] = append(rs[envoy.ClusterType], cluster(name, 1))
+			rs[envoy.EndpointType] = append(rs[envoy.EndpointType], endpoints(name, "10.0.0.1"))
+		}
+		rs[envoy.EndpointType][7] = endpoints("out|shop/7|80", ip)
+		return rs
+	}
+	two := []envoy.Resources{translate("10.0.0.2"), translate("10.0.0.3")}
+	c.Publish(key("x"), two[0])
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		c.Publish(key("x"), two[i%2])
 	}
 }

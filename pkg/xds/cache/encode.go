@@ -50,3 +50,38 @@ func assignment(m proto.Message) string {
 	}
 	return c.GetName()
 }
+
+// encoding is what came of encode.
+type encoding struct {
+	*Encoded
+	err error
+}
+
+// version tells two failures apart; of what cannot be encoded it is never on the wire.
+func (e encoding) version() string {
+	if e.err != nil {
+		return "none"
+	}
+	return e.Version
+}
+
+// encodeAll encodes a translation; what is the same value as in the snapshot has the same bytes.
+func encodeAll(snap *Snapshot, rs envoy.Resources) map[envoy.Type][]encoding {
+	out := make(map[envoy.Type][]encoding, len(rs))
+	for t, list := range rs {
+		set := snap.Set(t)
+		out[t] = make([]encoding, len(list))
+		for i, r := range list {
+			if r.Name == "" || r.Proto == nil {
+				out[t][i].err = fmt.Errorf("a resource of %s without a name or content", Short(t))
+				continue
+			}
+			if old := set.Get(r.Name); old != nil && old.source == r.Proto {
+				out[t][i].Encoded = old.Encoded
+				continue
+			}
+			out[t][i].Encoded, out[t][i].err = encode(t, r)
+		}
+	}
+	return out
+}

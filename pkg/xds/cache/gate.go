@@ -10,6 +10,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
@@ -25,9 +26,6 @@ type references []envoy.Ref
 // check looks at one resource and everything packed into it. It gives what the
 // resource refers to, or says what is wrong with it.
 func check(t envoy.Type, r envoy.Resource) (references, error) {
-	if r.Name == "" || r.Proto == nil {
-		return nil, errors.New("a resource without a name or content")
-	}
 	if err := checkName(t, r); err != nil {
 		return nil, err
 	}
@@ -136,6 +134,10 @@ func (w *walker) visit(m proto.Message) error {
 		w.extension(m.GetName(), m.GetConfigDiscovery())
 	case *hcmv3.HttpFilter:
 		w.extension(m.GetName(), m.GetConfigDiscovery())
+	case *routev3.ScopedRouteConfiguration:
+		if name := m.GetRouteConfigurationName(); name != "" {
+			w.refs = append(w.refs, envoy.Ref{Type: envoy.RouteType, Name: name})
+		}
 	case *hcmv3.Rds:
 		if m.GetConfigSource().GetAds() != nil {
 			w.refs = append(w.refs, envoy.Ref{Type: envoy.RouteType, Name: m.GetRouteConfigName()})

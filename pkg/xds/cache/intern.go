@@ -75,18 +75,6 @@ func (c *Cache) releaseID(version string) {
 	}
 }
 
-// failedVersion tells two failures apart; it is never on the wire.
-func failedVersion(t envoy.Type, r envoy.Resource) string {
-	if r.Proto == nil {
-		return "none"
-	}
-	enc, err := encode(t, r)
-	if err != nil {
-		return "unencodable"
-	}
-	return enc.Version
-}
-
 // Short is the type as the console and messages have it: "listener", "cluster", ...
 func Short(t envoy.Type) string {
 	switch t {

@@ -27,7 +27,7 @@ type slot struct {
 }
 
 // load runs the gate over each resource and fills the slots' candidates.
-func (c *Cache) load(e *entry, rs envoy.Resources) {
+func (c *Cache) load(e *entry, rs envoy.Resources, encoded map[envoy.Type][]encoding) {
 	for t := range rs {
 		if e.slots[t] == nil {
 			e.slots[t] = map[string]*slot{}
@@ -35,7 +35,7 @@ func (c *Cache) load(e *entry, rs envoy.Resources) {
 	}
 	for t, slots := range e.slots {
 		seen := make(map[string]bool, len(rs[t]))
-		for _, r := range rs[t] {
+		for i, r := range rs[t] {
 			s := slots[r.Name]
 			if s == nil {
 				s = &slot{}
@@ -46,7 +46,7 @@ func (c *Cache) load(e *entry, rs envoy.Resources) {
 				continue
 			}
 			seen[r.Name] = true
-			c.put(s, t, r)
+			c.put(s, t, r, encoded[t][i])
 		}
 		for name, s := range slots {
 			if !seen[name] {
@@ -61,40 +61,32 @@ func (c *Cache) load(e *entry, rs envoy.Resources) {
 }
 
 // put makes a resource its slot's candidate, if it passes the gate.
-func (c *Cache) put(s *slot, t envoy.Type, r envoy.Resource) {
+func (c *Cache) put(s *slot, t envoy.Type, r envoy.Resource, enc encoding) {
 	s.failed = nil
-	it, err := c.item(s.wanted, t, r)
+	it, err := c.item(s.wanted, t, r, enc)
 	if err != nil {
-		s.failed = &Aside{Version: failedVersion(t, r), Message: err.Error(), Origins: r.Origins}
+		s.failed = &Aside{Version: enc.version(), Message: err.Error(), Origins: r.Origins}
 		return
 	}
 	s.candidate = c.retain(it)
 }
 
-// item encodes, and checks what was not checked before: equal bytes pass again.
-func (c *Cache) item(old *Item, t envoy.Type, r envoy.Resource) (*Item, error) {
+// item checks what was not checked before: equal bytes pass again.
+func (c *Cache) item(old *Item, t envoy.Type, r envoy.Resource, enc encoding) (*Item, error) {
+	if enc.err != nil {
+		return nil, enc.err
+	}
 	it := &Item{Type: t, Origins: r.Origins, After: r.After, source: r.Proto}
-	if old != nil && r.Proto != nil && old.source == r.Proto { // the same value: the same bytes
-		it.Encoded, it.refs = old.Encoded, old.refs
-		it.accepted.Store(old.accepted.Load())
-		return it, nil
-	}
-	if r.Name == "" || r.Proto == nil {
-		return nil, fmt.Errorf("a resource of %s without a name or content", t)
-	}
-	enc, err := encode(t, r)
-	if err != nil {
-		return nil, err
-	}
 	if old != nil && old.Version == enc.Version {
 		it.Encoded, it.refs = old.Encoded, old.refs
 		it.accepted.Store(old.accepted.Load())
 		return it, nil
 	}
+	var err error
 	if it.refs, err = check(t, r); err != nil {
 		return nil, err
 	}
-	it.Encoded = c.shared(enc)
+	it.Encoded = c.shared(enc.Encoded)
 	return it, nil
 }
 
