@@ -21,6 +21,9 @@ import (
 // socketMode lets every container of the pod use the Workload API, whatever its user.
 const socketMode = 0o666
 
+// stopGrace bounds how long the end of the streams may take.
+const stopGrace = 2 * time.Second
+
 // Config of an Agent.
 type Config struct {
 	// Meshd is the gRPC address of meshd (host:port).
@@ -98,7 +101,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	loops.Go(func() { a.watchAnchor(ctx) })
 	loops.Go(func() {
 		<-ctx.Done()
-		// The streams end with ctx, so this waits for no client.
+		// The streams end with ctx; only a client that does not read can hold one up.
+		timer := time.AfterFunc(stopGrace, srv.Stop)
+		defer timer.Stop()
 		srv.GracefulStop()
 	})
 	a.cfg.Log.Info("serving", "socket", a.cfg.Socket, "meshd", a.cfg.Meshd)

@@ -14,6 +14,8 @@ const (
 	minLimit     = time.Second
 	// trustPoll is how often the trust file is read: kubelet updates it within a minute anyway.
 	trustPoll = 5 * time.Second
+	// wallCheck is how often a long sleep looks at the wall clock.
+	wallCheck = time.Minute
 	// logAgain repeats an unchanged complaint.
 	logAgain = time.Minute
 )
@@ -70,12 +72,25 @@ func (a *Agent) renew(ctx context.Context) {
 			a.cfg.Log.Info("certificate received", "id", svid.ID.String(),
 				"notAfter", svid.NotAfter().UTC(), "renewIn", wait.Round(time.Second))
 		}
-		select {
-		case <-ctx.Done():
+		if !a.sleep(ctx, wait) {
 			return
-		case <-a.cfg.Clock.After(wait):
 		}
 	}
+}
+
+// sleep waits by the wall clock, by which certificates expire: timers stand
+// still while a machine is suspended. It is false when ctx ends.
+func (a *Agent) sleep(ctx context.Context, d time.Duration) bool {
+	now := func() time.Time { return a.cfg.Clock.Now().Round(0) }
+	until := now().Add(d)
+	for left := d; left > 0; left = until.Sub(now()) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.cfg.Clock.After(min(left, wallCheck)):
+		}
+	}
+	return ctx.Err() == nil
 }
 
 // complain says once what is waited for, and again when it changes or a minute has passed.

@@ -34,6 +34,8 @@ type File struct {
 	seen stamp
 	set  jose.JSONWebKeySet
 	good bool
+	// warned is the last complaint, said once.
+	warned string
 }
 
 // stamp tells one version of a file from another without reading it.
@@ -62,12 +64,15 @@ func (f *File) Keys() (jose.JSONWebKeySet, error) {
 		}
 		var set jose.JSONWebKeySet
 		if set, err = readJWKS(f.path); err == nil {
-			f.seen, f.set, f.good = now, set, true
+			f.seen, f.set, f.good, f.warned = now, set, true, ""
 			return set, nil
 		}
 	}
 	if f.good {
-		f.log.Warn("issuer's keys cannot be read; the last ones stay in force", "error", err)
+		if f.warned != err.Error() {
+			f.warned = err.Error()
+			f.log.Warn("issuer's keys cannot be read; the last ones stay in force", "error", err)
+		}
 		return f.set, nil
 	}
 	return jose.JSONWebKeySet{}, err
