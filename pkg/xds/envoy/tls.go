@@ -34,6 +34,11 @@ const secretWait = 500 * time.Millisecond
 // refuses everybody, and the proxy must not call itself ready before.
 const listenerSecretWait = 15 * time.Second
 
+// trustWait is one for everybody who asks ADS for the trust bundle: with
+// another it would be another subscription, and a stream asks for a name once,
+// so that the second one would stay without an answer.
+const trustWait = listenerSecretWait
+
 // tls13 needs both bounds: with the minimum alone every upstream connection fails.
 func tls13() *tlsv3.TlsParameters {
 	return &tlsv3.TlsParameters{
@@ -55,7 +60,8 @@ func agentSecret(name string, wait time.Duration) *tlsv3.SdsSecretConfig {
 
 // meshTLS presents the pod's own certificate, checks the peer's against the
 // mesh's trust bundle, and that it has one of the identities. nil identities
-// are every identity of the bundle; an empty list is none.
+// are every identity of the bundle; an empty list is none. wait is for the
+// pod's own certificate.
 func meshTLS(identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
 	validation := &tlsv3.CertificateValidationContext{}
 	if identities != nil && len(identities) == 0 {
@@ -71,7 +77,7 @@ func meshTLS(identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext: validation,
 				ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{
-					Name: TrustSecret, SdsConfig: adsSource(wait),
+					Name: TrustSecret, SdsConfig: adsSource(trustWait),
 				},
 			},
 		},
