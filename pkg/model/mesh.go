@@ -149,7 +149,7 @@ type PodPort struct {
 // Protocol of a port.
 type Protocol uint8
 
-// The protocols. Undeclared is told by detection at the sender, and is opaque at the receiver.
+// The protocols. Undeclared is told by detection at the sender, whose verdict the receiver takes.
 const (
 	Undeclared Protocol = iota
 	HTTP                // HTTP/1.1, or what the client speaks
@@ -160,6 +160,9 @@ const (
 
 // IsHTTP reports whether requests are seen.
 func (p Protocol) IsHTTP() bool { return p == HTTP || p == HTTP2 || p == GRPC }
+
+// MayBeHTTP reports whether requests are seen where the sender has found some.
+func (p Protocol) MayBeHTTP() bool { return p.IsHTTP() || p == Undeclared }
 
 // Mode says what a port accepts from its peers.
 type Mode uint8

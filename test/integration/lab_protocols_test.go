@@ -32,6 +32,7 @@ func protocolFeatures() []feature {
 		{name: "http undeclared", test: func(w *world) {
 			w.meshed(w.get(client, "http://server:8082/x"), clientID)
 		}},
+		{name: "http undeclared obeys", manifest: undeclared, test: testUndeclared},
 		{name: "http2 by prior knowledge", test: func(w *world) {
 			a := w.get(client, "-h2", "http://server:8081/x")
 			w.meshed(a, clientID)
@@ -125,4 +126,49 @@ func (w *world) log(pod string) string {
 		w.Fatal(err)
 	}
 	return out.String()
+}
+
+// undeclared is a server whose Service says nothing of its protocol.
+const undeclared = `
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: NS}
+spec: {selector: {app: web}, ports: [{port: 8080}]}
+---
+apiVersion: meshd.io/v1alpha1
+kind: TrafficPolicy
+metadata: {name: hasty, namespace: NS}
+spec: {targetRefs: [{kind: Service, name: web}], timeout: {request: 100ms}}
+---
+apiVersion: meshd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: NS}
+spec: {action: Allow, rules: [{sources: [{serviceAccount: {namespace: features, name: client}}], to: [{methods: [GET]}]}]}
+---
+apiVersion: meshd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: secrets, namespace: NS}
+spec: {action: Deny, rules: [{to: [{paths: ["/secret/*"]}]}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: NS}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: app, command: [app, serve, "http:8080"]}]}
+`
+
+func testUndeclared(w *world) {
+	url := "http://web." + w.ns + ":8080"
+	w.meshed(w.get(client, url+"/x"), clientID)
+	if a := w.get(client, url+"/slow"); a.Code != 504 {
+		w.Errorf("the route's timeout: %+v", a)
+	}
+	for policy, args := range map[string][]string{"secrets": {url + "/secret/1"}, "readers": {"-method", "POST", url + "/x"}} {
+		if a := w.get(client, args...); a.Code != 403 || !strings.Contains(a.Body, w.ns+"/"+policy) {
+			w.Errorf("%s: %+v", policy, a)
+		}
+	}
 }

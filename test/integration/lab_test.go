@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,11 +49,12 @@ func TestLab(t *testing.T) {
 	})
 }
 
-// The ranges are beside those of a lab that someone else may have on this machine.
+// labRanges are beside those of labs that someone else may have on this machine.
 func labRanges() []string {
+	n := os.Getpid() % 40
 	return []string{
-		"--pod-cidrs", "10.150.0.0/16", "--pod-cidrs", "fd00:10:150::/64",
-		"--service-cidrs", "10.151.0.0/16", "--service-cidrs", "fd00:10:151::/112",
+		"--pod-cidrs", fmt.Sprintf("10.%d.0.0/16", 130+n), "--pod-cidrs", fmt.Sprintf("fd00:10:%d::/64", 130+n),
+		"--service-cidrs", fmt.Sprintf("10.%d.0.0/16", 180+n), "--service-cidrs", fmt.Sprintf("fd00:10:%d::/112", 180+n),
 	}
 }
 

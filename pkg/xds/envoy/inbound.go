@@ -104,7 +104,7 @@ func (t *translation) portChains(p model.InboundPort) []*listenerv3.FilterChain 
 	}
 	var out []*listenerv3.FilterChain
 	opaque := []string{alpnTCP}
-	if p.Protocol.IsHTTP() {
+	if p.Protocol.MayBeHTTP() {
 		out = append(out,
 			t.chain(p, "mtls-h1", overTLS(alpnHTTP1, alpnHTTP10), t.inboundHTTP(p, hcmv3.HttpConnectionManager_HTTP1, true), []string{alpnHTTP1, alpnHTTP10}),
 			t.chain(p, "mtls-h2", overTLS(alpnHTTP2), t.inboundHTTP(p, hcmv3.HttpConnectionManager_HTTP2, true), []string{alpnHTTP2}))

@@ -78,7 +78,7 @@ func (t *translation) rbac(p model.InboundPort) {
 		name := rbacName(p.Port, tcpPrefix+part)
 		t.put(ExtensionType, name, extension(name, m), origins)
 	}
-	if !p.Protocol.IsHTTP() {
+	if !p.Protocol.MayBeHTTP() {
 		return
 	}
 	http := g.as(true)
