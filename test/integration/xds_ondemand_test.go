@@ -10,8 +10,9 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
 
-// gated is the configuration of a gate: an answer for each address that is demanded.
-func gated(t *testing.T, port, a int) func([]netip.AddrPort) envoy.Resources {
+// gated is the configuration of a gate: an answer for each address that is
+// demanded, with an assignment of its own or one that another cluster has too.
+func gated(t *testing.T, port, a int, shared bool) func([]netip.AddrPort) envoy.Resources {
 	return func(demanded []netip.AddrPort) envoy.Resources {
 		rs := envoy.Resources{
 			envoy.ListenerType: {gateListener(t, port)},
@@ -23,8 +24,14 @@ func gated(t *testing.T, port, a int) func([]netip.AddrPort) envoy.Resources {
 			rs[envoy.EndpointType] = append([]envoy.Resource{assignment(t, "a", a)}, rs[envoy.EndpointType]...)
 		}
 		for _, d := range demanded {
+			name := "dst|" + d.String()
+			eds := "a"
+			if !shared {
+				eds = name
+				rs[envoy.EndpointType] = append(rs[envoy.EndpointType], assignment(t, name, a))
+			}
 			rs[envoy.OnDemandType] = append(rs[envoy.OnDemandType],
-				gateCluster(t, "dst|"+d.String(), envoy.Ref{Type: envoy.ClusterType, Name: "a"}))
+				gateCluster(t, name, eds, envoy.Ref{Type: envoy.ClusterType, Name: "a"}))
 		}
 		return rs
 	}
@@ -32,7 +39,7 @@ func gated(t *testing.T, port, a int) func([]netip.AddrPort) envoy.Resources {
 
 func TestXDSOnDemand(t *testing.T) {
 	port, a := envoytest.FreePort(t), backend(t, "a")
-	p := newPlane(t, gated(t, port, a))
+	p := newPlane(t, gated(t, port, a, true))
 	e := p.envoy()
 	p.synced(e)
 	for i := 2; i <= 4; i++ {
@@ -55,7 +62,7 @@ func TestXDSOnDemand(t *testing.T) {
 // A connection is held while meshd is away, and answered when it is back.
 func TestXDSRestartWhileAConnectionIsHeld(t *testing.T) {
 	port, a := envoytest.FreePort(t), backend(t, "a")
-	p := newPlane(t, gated(t, port, a))
+	p := newPlane(t, gated(t, port, a, false))
 	e := p.envoy()
 	p.synced(e)
 	used := fmt.Sprintf("http://127.0.0.2:%d/", port)
@@ -85,7 +92,7 @@ func TestXDSRestartWhileAConnectionIsHeld(t *testing.T) {
 // What a proxy holds is not sent again when it comes back.
 func TestXDSReconnectSendsNothing(t *testing.T) {
 	port, a := envoytest.FreePort(t), backend(t, "a")
-	p := newPlane(t, gated(t, port, a))
+	p := newPlane(t, gated(t, port, a, false))
 	e := p.envoy()
 	p.synced(e)
 	answers(t, fmt.Sprintf("http://127.0.0.2:%d/", port), "200 a")

@@ -58,7 +58,7 @@ eds_cluster_config: {eds_config: {ads: {}, resource_api_version: V3, initial_fet
 func assignment(t *testing.T, name string, port int) envoy.Resource {
 	t.Helper()
 	return envoy.Resource{Name: name, Origins: origin(name), Proto: read(t, &endpointv3.ClusterLoadAssignment{}, fmt.Sprintf(`
-cluster_name: %s
+cluster_name: "%s"
 endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]`, name, port))}
 }
 
@@ -143,12 +143,12 @@ filter_chains:
             - envoy_grpc: {cluster_name: meshd, retry_policy: {retry_back_off: {base_interval: 0.1s, max_interval: 0.5s}}}`, port))}
 }
 
-// gateCluster is the answer to a demand: a backend by endpoints of its own.
-func gateCluster(t *testing.T, name string, after ...envoy.Ref) envoy.Resource {
+// gateCluster is the answer to a demand: a backend by an assignment.
+func gateCluster(t *testing.T, name, assignment string, after ...envoy.Ref) envoy.Resource {
 	t.Helper()
 	r := edsCluster(t, "'"+name+"'", "")
 	c := r.Proto.(*clusterv3.Cluster)
-	c.EdsClusterConfig.ServiceName = "a"
+	c.EdsClusterConfig.ServiceName = assignment
 	return envoy.Resource{Name: name, Origins: origin(name), After: after, Proto: c}
 }
 
