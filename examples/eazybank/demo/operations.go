@@ -18,10 +18,11 @@ func metricsChecks() []check {
 	const from, to = `spiffe://cluster.local/ns/bank/sa/accounts`, `spiffe://cluster.local/ns/bank/sa/loans`
 	counted := func(where, reporter string) func(context.Context, *lab) (string, error) {
 		return func(ctx context.Context, l *lab) (string, error) {
-			text, err := l.sidecarMetrics(ctx, where)
+			texts, err := l.sidecarMetrics(ctx, where)
 			if err != nil {
 				return "", err
 			}
+			text := strings.Join(texts, "\n")
 			n := sum(text, "envoy_meshd_requests_total", reporter, `source="`+from+`"`, `destination="`+to+`"`, `code="200"`)
 			if n == 0 {
 				return "", errors.New("no such series")
@@ -38,12 +39,31 @@ func metricsChecks() []check {
 	}
 }
 
-func (l *lab) sidecarMetrics(ctx context.Context, where string) (string, error) {
-	got, err := l.get(ctx, where, "http://127.0.0.1:15021/metrics")
-	if err == nil && got.code != http.StatusOK {
-		err = fmt.Errorf("metrics: %s", got)
+// sidecarMetrics is what the sidecars of all pods of a workload say, NAMESPACE/deploy/NAME, one text for each pod.
+func (l *lab) sidecarMetrics(ctx context.Context, where string) ([]string, error) {
+	namespace, owner, _ := strings.Cut(where, "/")
+	s, err := l.status(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return got.body, err
+	var texts []string
+	for _, p := range s.Pods {
+		if p.Namespace != namespace || p.Owner != owner {
+			continue
+		}
+		got, err := l.get(ctx, namespace+"/"+p.Name, "http://127.0.0.1:15021/metrics")
+		if err == nil && got.code != http.StatusOK {
+			err = fmt.Errorf("metrics of %s: %s", p.Name, got)
+		}
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, got.body)
+	}
+	if len(texts) == 0 {
+		return nil, fmt.Errorf("%s has no pods", where)
+	}
+	return texts, nil
 }
 
 // sum adds up the series of a metric that carry all labels (Prometheus text format).
@@ -132,26 +152,24 @@ func rotatedUnderLoad(ctx context.Context, l *lab) (string, error) {
 	}
 }
 
-// expiries are when the certificates that accounts' and loans' Envoys use now expire, in Unix seconds.
+// expiries are when the certificates that Envoys use now expire, in Unix
+// seconds: of accounts' and of loans', of each the first to end.
 func (l *lab) expiries(ctx context.Context) ([2]float64, error) {
 	var out [2]float64
 	for i, where := range []string{accounts, "bank/deploy/loans"} {
-		text, err := l.sidecarMetrics(ctx, where)
+		texts, err := l.sidecarMetrics(ctx, where)
 		if err != nil {
 			return out, err
 		}
-		for line := range strings.Lines(text) {
-			fields := strings.Fields(line)
-			if len(fields) < 2 || !strings.Contains(fields[0], "expiration_unix_time_seconds") {
-				continue
+		for _, text := range texts {
+			ends := sum(text, "envoy_listener_ssl_certificate_expiration_unix_time_seconds",
+				`envoy_tls_certificate="default"`, `envoy_listener_address="[__]_15006"`)
+			if ends == 0 {
+				return out, fmt.Errorf("a sidecar of %s does not tell when its certificate ends", where)
 			}
-			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-			if err == nil && v > out[i] {
-				out[i] = v
+			if out[i] == 0 || ends < out[i] {
+				out[i] = ends
 			}
-		}
-		if out[i] == 0 {
-			return out, fmt.Errorf("%s does not tell when its certificate expires", where)
 		}
 	}
 	return out, nil
@@ -161,11 +179,11 @@ func (l *lab) expiries(ctx context.Context) ([2]float64, error) {
 func bothSidesIdentified(ctx context.Context, l *lab) (string, error) {
 	const from, to = `spiffe://cluster.local/ns/bank/sa/accounts`, `spiffe://cluster.local/ns/bank/sa/loans`
 	for _, side := range []struct{ where, reporter string }{{accounts, "source"}, {"bank/deploy/loans", "destination"}} {
-		text, err := l.sidecarMetrics(ctx, side.where)
+		texts, err := l.sidecarMetrics(ctx, side.where)
 		if err != nil {
 			return "", err
 		}
-		if sum(text, "envoy_meshd_requests_total", `reporter="`+side.reporter+`"`, `source="`+from+`"`, `destination="`+to+`"`) == 0 {
+		if sum(strings.Join(texts, "\n"), "envoy_meshd_requests_total", `reporter="`+side.reporter+`"`, `source="`+from+`"`, `destination="`+to+`"`) == 0 {
 			return "", fmt.Errorf("the sidecar of %s has not seen both identities", side.where)
 		}
 	}
