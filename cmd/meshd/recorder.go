@@ -24,6 +24,10 @@ func (r recorder) Record(e acks.Event) {
 	case acks.Disconnected:
 		r.log.Info("proxy disconnected", "proxy", e.Proxy.Name)
 		r.metrics.Proxies(len(r.book.Ledger().Proxies()))
+	case acks.Sent:
+		r.metrics.Sent(shortType(string(e.Type)), e.Resources)
+	case acks.Resumed:
+		r.metrics.Resumed(e.Resources)
 	case acks.Rejected:
 		r.metrics.Rejected()
 		r.log.Error("proxy refused a resource", "proxy", e.Proxy.Name, "type", string(e.Resource.Type), "resource", e.Resource.Name,

@@ -16,7 +16,7 @@ type Metrics struct {
 	findings prometheus.Gauge
 	proxies  prometheus.Gauge
 	sent     *prometheus.CounterVec
-	kept     prometheus.Counter
+	resumed  prometheus.Counter
 	rejected prometheus.Counter
 	refused  *prometheus.CounterVec
 	signed   prometheus.Counter
@@ -34,8 +34,8 @@ func New() *Metrics {
 			Help: "Connected proxies."}),
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_xds_resources_sent_total",
 			Help: "Resources sent to proxies."}, []string{"type"}),
-		kept: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_resources_kept_total",
-			Help: "Resources that proxies brought along when they connected again, and that were not sent."}),
+		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_resources_resumed_total",
+			Help: "Resources that proxies held already when they connected again."}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_rejected_total",
 			Help: "Resources that proxies have refused (NACK)."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_refused_total",
@@ -43,7 +43,7 @@ func New() *Metrics {
 		signed: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_ca_signed_total",
 			Help: "Certificates issued."}),
 	}
-	m.registry.MustRegister(m.compile, m.findings, m.proxies, m.sent, m.kept, m.rejected, m.refused, m.signed,
+	m.registry.MustRegister(m.compile, m.findings, m.proxies, m.sent, m.resumed, m.rejected, m.refused, m.signed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -75,10 +75,10 @@ func (m *Metrics) Sent(typ string, n int) {
 	}
 }
 
-// Kept records resources that a proxy held already.
-func (m *Metrics) Kept(n int) {
+// Resumed records resources that a proxy held already when it connected.
+func (m *Metrics) Resumed(n int) {
 	if m != nil {
-		m.kept.Add(float64(n))
+		m.resumed.Add(float64(n))
 	}
 }
 

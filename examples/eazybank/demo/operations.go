@@ -277,7 +277,7 @@ func nothingResent(ctx context.Context, l *lab) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sent, kept := sum(got.body, "meshd_xds_resources_sent_total"), sum(got.body, "meshd_xds_resources_kept_total")
+	sent, kept := sum(got.body, "meshd_xds_resources_sent_total"), sum(got.body, "meshd_xds_resources_resumed_total")
 	if kept == 0 {
 		return "", fmt.Errorf("no proxy came back with what it holds: %s", got)
 	}

@@ -27,6 +27,10 @@ const (
 	Rejected
 	// Demanded: the number of destinations that the proxy has asked for; Destinations.
 	Demanded
+	// Sent: a response is on its way; Type, Resources in it. It changes no Ledger.
+	Sent
+	// Resumed: the proxy came back with what it holds; Type, Resources that it names. It changes no Ledger.
+	Resumed
 	// Refused: a stream or a name was refused; Message. It changes no Ledger: it is for the audit log.
 	Refused
 )

@@ -54,6 +54,9 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 		for name, v := range initial {
 			l.set(name, v)
 		}
+		if len(initial) > 0 {
+			s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
+		}
 		for name := range l.force { // asked for the first time: it comes anyhow
 			if initial[name] == "" {
 				delete(l.force, name)

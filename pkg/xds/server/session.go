@@ -160,6 +160,7 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 	if l.typ == envoy.ClusterType {
 		s.endpointsAgain(b.items)
 	}
+	s.out.events = append(s.out.events, acks.Event{Kind: acks.Sent, Type: l.typ, Resources: len(b.items)})
 	return message{body: b, nonce: l.flight.nonce}
 }
 
