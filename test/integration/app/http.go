@@ -18,6 +18,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -30,6 +31,7 @@ func serveHTTP(l net.Listener) error {
 	protocols.SetUnencryptedHTTP2(true)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", describe)
+	mux.HandleFunc("/counted", counted())
 	mux.HandleFunc("/status/{code}", answerStatus)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("/ws", echoWebsocket)
@@ -51,6 +53,17 @@ func describe(w http.ResponseWriter, r *http.Request) {
 	err := json.NewEncoder(w).Encode(seen{hostname(), r.RemoteAddr, r.Proto, r.Host, r.URL.Path, r.Header})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// counted says how often it was asked: by ?peek without counting.
+func counted() http.HandlerFunc {
+	var n atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !r.URL.Query().Has("peek") {
+			n.Add(1)
+		}
+		fmt.Fprint(w, n.Load())
 	}
 }
 
@@ -98,6 +111,7 @@ func get(args []string) error {
 	host := flags.String("host", "", "Host header, and name in TLS")
 	h2 := flags.Bool("h2", false, "HTTP/2 by prior knowledge")
 	method := flags.String("method", http.MethodGet, "HTTP method")
+	socket := flags.String("unix", "", "connect to this socket instead")
 	wait := flags.Duration("timeout", 30*time.Second, "give up after")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -108,6 +122,11 @@ func get(args []string) error {
 	if *h2 {
 		transport.Protocols = &http.Protocols{}
 		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
+	if *socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", *socket)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *wait)
 	defer cancel()

@@ -3,6 +3,7 @@
 //
 //	app serve KIND:PORT...     http (and h2c), https, echo, count, banner, talker, grpc
 //	app get [flags] URL        one HTTP request
+//	app ask                    HTTP requests from stdin, as JSON, on kept connections
 //	app tcp [flags] HOST:PORT  one TCP connection
 //	app grpc HOST:PORT         a unary call, a stream of answers, a stream both ways
 //	app ws URL                 a websocket whose messages come back
@@ -25,13 +26,15 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: app serve | get | tcp | grpc | ws")
+		return fmt.Errorf("usage: app serve | get | ask | tcp | grpc | ws")
 	}
 	switch args[0] {
 	case "serve":
 		return serve(args[1:])
 	case "get":
 		return get(args[1:])
+	case "ask":
+		return askAll()
 	case "tcp":
 		return dialTCP(args[1:])
 	case "grpc":
@@ -39,7 +42,7 @@ func run(args []string) error {
 	case "ws":
 		return callWebsocket(args[1:])
 	}
-	return fmt.Errorf("%q is no command: serve, get, tcp, grpc or ws", args[0])
+	return fmt.Errorf("%q is no command: serve, get, ask, tcp, grpc or ws", args[0])
 }
 
 func printJSON(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
