@@ -60,7 +60,7 @@ type input struct {
 // activeKey is a key that proxies have.
 type activeKey struct {
 	dirty    bool
-	findings []report.Finding // of translate and of the gate
+	findings []report.Finding // of translate
 }
 
 func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
@@ -174,10 +174,35 @@ func (p *pipeline) turn() {
 	for _, key := range p.takeDirty() {
 		p.publish(key)
 	}
+	if next != nil {
+		p.forget()
+	}
 	p.mu.Lock()
 	p.working = p.next != nil
 	p.mu.Unlock()
 	p.announce()
+}
+
+// forget drops the keys that no pod and no proxy has any more. What they
+// demanded stays known: a workload that comes back starts with it.
+func (p *pipeline) forget() {
+	mesh := p.mesh.Load()
+	live := map[scope.Key]bool{}
+	for _, proxy := range p.book.Ledger().Proxies() {
+		live[proxy.Key] = true
+	}
+	var gone []scope.Key
+	p.mu.Lock()
+	for key := range p.active {
+		if mesh.Workloads[key] == nil && !live[key] {
+			delete(p.active, key)
+			gone = append(gone, key)
+		}
+	}
+	p.mu.Unlock()
+	for _, key := range gone {
+		p.cache.Remove(key)
+	}
 }
 
 func (p *pipeline) compile(in input) {
@@ -221,7 +246,7 @@ func (p *pipeline) publish(key scope.Key) {
 	demand := p.demand[key]
 	p.mu.Unlock()
 	resources, findings := envoy.Translate(scope.Of(mesh, key, demand))
-	findings = append(findings, p.cache.Publish(key, resources)...)
+	p.cache.Publish(key, resources) // what does not pass the gate is in cache.Findings
 	p.mu.Lock()
 	if a := p.active[key]; a != nil {
 		a.findings = findings
@@ -280,7 +305,7 @@ func (p *pipeline) allFindings() ([]report.Finding, *crds.Snapshot) {
 	for _, a := range p.active {
 		out = append(out, a.findings...)
 	}
-	return report.Sort(out), p.current.snapshot
+	return report.Sort(append(out, p.cache.Findings()...)), p.current.snapshot
 }
 
 // PodKnown implements attest.Pods: a token of a pod that has been deleted is worth nothing.

@@ -198,6 +198,10 @@ func restartChecks() []check {
 }
 
 func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
+	// A destination in use: one that is asked for the first time waits until meshd is back.
+	if got, err := l.get(ctx, accounts, loansURL+"/loans"); err != nil || got.code != http.StatusOK {
+		return "", fmt.Errorf("before the kill: %s, %w", got, err)
+	}
 	before, err := l.status(ctx)
 	if err != nil {
 		return "", err

@@ -81,7 +81,7 @@ type ProbeHeader struct{ Name, Value string }
 const (
 	connectTimeout    = time.Second
 	adsBackoffBase    = 250 * time.Millisecond
-	adsBackoffMost    = 3 * time.Second
+	adsBackoffMost    = time.Second // a first use of a destination waits for meshd to be back
 	nameRefresh       = 5 * time.Second
 	keepaliveProbes   = 3
 	keepaliveTime     = 20
