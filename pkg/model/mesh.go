@@ -123,7 +123,10 @@ type Pod struct {
 	Key WorkloadKey
 	// InMesh: it has a sidecar (or speaks mesh mTLS itself).
 	InMesh bool
-	Ready  bool
+	// Uncaptured are ports that its sidecar leaves alone: they take what comes
+	// as it is, and no policy is held there. Sorted.
+	Uncaptured []uint16
+	Ready      bool
 	// UID of the pod; "" where unknown.
 	UID string
 	// Ports are declared by its containers, by the Workload object, or are the

@@ -34,6 +34,14 @@ func Refused(o report.Origin, r report.Reason, field, format string, args ...any
 	return find(o, report.Accepted, r, field, fmt.Sprintf(format, args...))
 }
 
+// Overridden is a finding that another object has the say in a field, under a
+// target reference ("" where targetRefs was left out).
+func Overridden(o report.Origin, by report.Object, target, field, format string, args ...any) report.Finding {
+	f := find(o, report.Accepted, report.Overridden, field, fmt.Sprintf(format, args...))
+	f.By, f.Target = by, target
+	return f
+}
+
 // Unresolved is a finding on what an object names.
 func Unresolved(o report.Origin, r report.Reason, field, format string, args ...any) report.Finding {
 	return find(o, report.ResolvedRefs, r, field, fmt.Sprintf(format, args...))

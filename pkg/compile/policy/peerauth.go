@@ -87,15 +87,16 @@ func portNumber(n int32) (uint16, bool) {
 // applying are the PeerAuthentications of a workload: the most specific first, of one level the older.
 type applying struct {
 	peerAuthentication
-	level level
+	level  level
+	target string // the reference by which it applies
 }
 
 func (p *Policies) peersOf(namespace string, podLabels labels.Set) []applying {
 	var out []applying
 	for _, i := range p.peersAt.of(namespace) {
 		c := p.peers[i]
-		if l := c.targets.level(podLabels); l != none {
-			out = append(out, applying{c, l})
+		if l, target := c.targets.best(podLabels); l != none {
+			out = append(out, applying{c, l, target})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b applying) int { return cmp.Compare(b.level, a.level) })
@@ -145,7 +146,7 @@ func (p *Policies) bindMode(port *model.InboundPort, all []applying) {
 func overriddenPeers(all []applying) []report.Finding {
 	var fs []report.Finding
 	told := func(loser, winner applying, field, format string, args ...any) {
-		fs = append(fs, object.Refused(loser.origin, report.Overridden, field, "%s, which is older, "+format, append([]any{winner.origin.Object}, args...)...))
+		fs = append(fs, object.Overridden(loser.origin, winner.origin.Object, loser.target, field, "%s, which is older, "+format, append([]any{winner.origin.Object}, args...)...))
 	}
 	for i, loser := range all {
 		rivals := slices.DeleteFunc(slices.Clone(all[:i]), func(c applying) bool { return c.level != loser.level })

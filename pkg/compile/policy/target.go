@@ -145,16 +145,25 @@ func readPods(t *target, ref meshv1a1.TargetRef, fault func(sub, format string, 
 
 // level is the most specific target that selects a pod with these labels.
 func (ts targets) level(podLabels labels.Labels) level {
-	out := none
+	out, _ := ts.best(podLabels)
+	return out
+}
+
+// best is the most specific target that selects a pod with these labels, and its field.
+func (ts targets) best(podLabels labels.Labels) (out level, field string) {
 	for _, t := range ts {
+		at := none
 		switch {
 		case t.kind == kindNamespace:
-			out = max(out, namespaceLevel)
+			at = namespaceLevel
 		case t.kind == kindPod && t.selector.Matches(podLabels):
-			out = max(out, podLevel)
+			at = podLevel
+		}
+		if at > out {
+			out, field = at, t.field
 		}
 	}
-	return out
+	return out, field
 }
 
 // names reports whether one of the Services is a target.

@@ -78,6 +78,7 @@ type candidate struct {
 	settings Settings
 	origin   report.Origin
 	level    level
+	target   string // the reference by which it is one
 }
 
 // serviceLevel is above namespaceLevel.
@@ -109,17 +110,21 @@ func (p *Policies) candidates(namespace, service string) []candidate {
 	var out []candidate
 	for _, i := range p.trafficAt.of(namespace, model.Name{Namespace: namespace, Name: service}) {
 		c := p.traffic[i]
-		level := none
+		best := candidate{settings: c.settings, origin: c.origin}
 		for _, t := range c.targets {
+			at := none
 			switch {
 			case t.kind == kindNamespace:
-				level = max(level, namespaceLevel)
+				at = namespaceLevel
 			case t.kind == kindService && service != "" && t.name == service:
-				level = max(level, serviceLevel)
+				at = serviceLevel
+			}
+			if at > best.level {
+				best.level, best.target = at, t.field
 			}
 		}
-		if level != none {
-			out = append(out, candidate{c.settings, c.origin, level})
+		if best.level != none {
+			out = append(out, best)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b candidate) int { return cmp.Compare(b.level, a.level) })
@@ -140,7 +145,7 @@ func (p *Policies) merge(candidates []candidate, at report.Object, losses losses
 			}
 			if winner != nil {
 				if c.level != none {
-					losses.add(c.origin, g.name, *winner, c.level, at)
+					losses.add(*c, g.name, *winner, at)
 				}
 				continue
 			}
@@ -161,21 +166,22 @@ type losses map[loss][]report.Object
 
 type loss struct {
 	loser  report.Origin
+	target string // the loser's
 	group  string
 	winner report.Object
 	how    string // "older" or "more specific"
 }
 
-func (l losses) add(loser report.Origin, group string, winner candidate, level level, at report.Object) {
+func (l losses) add(loser candidate, group string, winner candidate, at report.Object) {
 	how := "older"
-	if winner.level != level {
+	if winner.level != loser.level {
 		how = "more specific"
 	}
-	k := loss{loser, group, winner.origin.Object, how}
+	k := loss{loser.origin, loser.target, group, winner.origin.Object, how}
 	l[k] = append(l[k], at)
 }
 
-// findings has one finding for each loser, group and winner, however many Services are concerned.
+// findings has one finding for each loser, its target, group and winner, however many Services are concerned.
 func (l losses) findings() []report.Finding {
 	const listed = 3
 	var fs []report.Finding
@@ -189,7 +195,7 @@ func (l losses) findings() []report.Finding {
 		if len(at) > listed {
 			where += fmt.Sprintf(" and %d more", len(at)-listed)
 		}
-		fs = append(fs, object.Refused(k.loser, report.Overridden, "spec."+k.group, "%s, which is %s, has the say at %s", k.winner, k.how, where))
+		fs = append(fs, object.Overridden(k.loser, k.winner, k.target, "spec."+k.group, "%s, which is %s, has the say at %s", k.winner, k.how, where))
 	}
 	return fs
 }

@@ -2,6 +2,7 @@ package services
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/meshd-io/meshd/pkg/compile/object"
 	"github.com/meshd-io/meshd/pkg/model"
@@ -59,7 +60,8 @@ func (p *port) compile(s *Service, workloads map[model.WorkloadKey]*model.Worklo
 		compiled := model.Endpoint{Address: e.address, Zone: e.zone}
 		if e.pod != nil {
 			compiled.Pod = e.pod.Name
-			compiled.MTLS = e.pod.InMesh && modeAt(workloads[e.pod.Key], e.address.Port()) != model.Disable
+			compiled.MTLS = e.pod.InMesh && !slices.Contains(e.pod.Uncaptured, e.address.Port()) &&
+				modeAt(workloads[e.pod.Key], e.address.Port()) != model.Disable
 		}
 		out = append(out, compiled)
 	}

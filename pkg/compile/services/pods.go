@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,6 +57,7 @@ func podOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 			ServiceAccount: cmp.Or(p.Spec.ServiceAccountName, "default"),
 			Labels:         p.Labels,
 			InMesh:         !p.Spec.HostNetwork && hasProxy(p),
+			Uncaptured:     uncaptured(p),
 			Ready:          isReady(p),
 			UID:            string(p.UID),
 			Zone:           p.Labels[zoneLabel],
@@ -138,6 +141,33 @@ func listening(p *corev1.Pod, gateway bool) []corev1.Container {
 		}
 	}
 	return out
+}
+
+// excludeInbound is the flag of the capture step with the ports that it leaves alone.
+const excludeInbound = "--exclude-inbound-ports="
+
+// uncaptured reads what the pod was made with: neither its annotation nor
+// MeshConfig, which may have changed since.
+func uncaptured(p *corev1.Pod) []uint16 {
+	var out []uint16
+	for _, c := range p.Spec.InitContainers {
+		if c.Name != captureContainer {
+			continue
+		}
+		for _, arg := range c.Args {
+			list, is := strings.CutPrefix(arg, excludeInbound)
+			if !is {
+				continue
+			}
+			for _, text := range strings.Split(list, ",") {
+				if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+					out = append(out, uint16(n))
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func meshdOwn(container string) bool {

@@ -121,7 +121,7 @@ func leadsTo(b *model.Backend, address netip.AddrPort) bool {
 
 // takesMTLS reports whether a pod's port takes mesh mutual TLS.
 func takesMTLS(mesh *model.Mesh, pod *model.Pod, port uint16) bool {
-	if !pod.InMesh {
+	if !pod.InMesh || slices.Contains(pod.Uncaptured, port) {
 		return false
 	}
 	w, found := mesh.Workloads[pod.Key]
