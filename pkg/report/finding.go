@@ -56,6 +56,8 @@ type Finding struct {
 	Field string `json:"field,omitempty"`
 	// By is the object that has the say instead, with the reasons Overridden and Conflict.
 	By Object `json:"by,omitzero"`
+	// Target is the reference under which By has the say, such as "spec.targetRefs[0]"; "" where there is none.
+	Target string `json:"target,omitempty"`
 	// File and Line say where in the user's files, when the object came from one (1-based; 0 is unknown).
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
@@ -67,7 +69,7 @@ type Finding struct {
 func (f Finding) Compare(g Finding) int {
 	return cmp.Or(f.Object.Compare(g.Object), cmp.Compare(f.File, g.File), cmp.Compare(f.Line, g.Line),
 		cmp.Compare(f.Condition, g.Condition), cmp.Compare(f.Reason, g.Reason),
-		cmp.Compare(f.Field, g.Field), f.By.Compare(g.By), cmp.Compare(f.Message, g.Message))
+		cmp.Compare(f.Field, g.Field), f.By.Compare(g.By), cmp.Compare(f.Target, g.Target), cmp.Compare(f.Message, g.Message))
 }
 
 // Sort orders findings and drops those that say the same twice.

@@ -60,8 +60,8 @@ func count(p Progress) meshv1a1.ProxyCount {
 	return meshv1a1.ProxyCount{Total: int32(p.Total), Acknowledged: int32(p.Acknowledged), Rejected: int32(p.Rejected)} //nolint:gosec // counts of proxies
 }
 
-// targets gives each target reference what was found about it: findings whose
-// field lies in spec.targetRefs[i].
+// targets gives each target reference what was found about it: findings that
+// name it, or whose field lies in spec.targetRefs[i].
 func targets(in Object, now metav1.Time) []meshv1a1.TargetStatus {
 	out := make([]meshv1a1.TargetStatus, 0, len(in.TargetRefs))
 	for i, ref := range in.TargetRefs {
@@ -69,7 +69,7 @@ func targets(in Object, now metav1.Time) []meshv1a1.TargetStatus {
 		var own []report.Finding
 		var by []string
 		for _, f := range in.Findings {
-			if f.Field != field && !strings.HasPrefix(f.Field, field+".") {
+			if f.Target != field && f.Field != field && !strings.HasPrefix(f.Field, field+".") {
 				continue
 			}
 			own = append(own, f)
