@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
 )
 
 // The ports of a meshed pod that are the proxy's own.
@@ -58,65 +59,26 @@ func resolvePod(mesh *model.Mesh, address netip.AddrPort, pod *model.Pod) (Desti
 	return carried(address, b), &b
 }
 
-// podBackend is one pod, reached by its own address. What it speaks and how it
-// is to be treated is said by the Service whose target port it is, headless
-// ones first; otherwise by the container's port.
+// podBackend is one pod, reached by its own address. What it speaks there and
+// how it is to be treated has been compiled into its ports.
 func podBackend(mesh *model.Mesh, address netip.AddrPort, pod *model.Pod) model.Backend {
 	b := model.Backend{
 		Ref: model.BackendRef{Address: address},
 		Endpoints: []model.Endpoint{{
 			Address: address, Zone: pod.Zone, Pod: pod.Name, MTLS: takesMTLS(mesh, pod, address.Port()),
 		}},
+		Traffic: pod.Traffic,
+		Origins: []report.Origin{pod.Origin},
 	}
 	if pod.InMesh {
 		b.Identities = identities(mesh.Settings, pod)
 	}
-	if from := serviceBackend(mesh, address); from != nil {
-		b.Protocol, b.Traffic, b.Origins = from.Protocol, from.Traffic, from.Origins
-		return b
-	}
-	b.Protocol = podProtocol(mesh, pod, address.Port())
-	return b
-}
-
-// podProtocol is what a pod's port speaks where no ready endpoint of a Service
-// says it: as the pod's own sidecar takes it, or as the container declares it.
-func podProtocol(mesh *model.Mesh, pod *model.Pod, port uint16) model.Protocol {
-	if w, found := mesh.Workloads[pod.Key]; found && pod.InMesh {
-		for _, p := range w.Ports {
-			if p.Port == port {
-				return p.Protocol
-			}
-		}
-	}
 	for _, p := range pod.Ports {
-		if p.Port == port {
-			return p.Protocol
+		if p.Port == address.Port() {
+			b.Protocol, b.Traffic = p.Protocol, p.Traffic
 		}
 	}
-	return model.Undeclared
-}
-
-// serviceBackend finds the Service port that leads to an address.
-func serviceBackend(mesh *model.Mesh, address netip.AddrPort) *model.Backend {
-	var best *model.Backend
-	headless := false
-	for _, s := range mesh.Services {
-		for i := range s.Ports {
-			b := &s.Ports[i].Backend
-			if !leadsTo(b, address) {
-				continue
-			}
-			if best == nil || s.Headless && !headless || s.Headless == headless && compareRefs(b.Ref, best.Ref) < 0 {
-				best, headless = b, s.Headless
-			}
-		}
-	}
-	return best
-}
-
-func leadsTo(b *model.Backend, address netip.AddrPort) bool {
-	return slices.ContainsFunc(b.Endpoints, func(e model.Endpoint) bool { return e.Address == address })
+	return b
 }
 
 // takesMTLS reports whether a pod's port takes mesh mutual TLS.

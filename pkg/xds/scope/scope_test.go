@@ -30,7 +30,10 @@ func mesh() *model.Mesh {
 		Gateways: map[model.WorkloadKey]*model.Gateway{},
 	}
 	for _, p := range []*model.Pod{
-		{Name: name("shop", "loans-0"), Addresses: addrs("10.244.0.6"), ServiceAccount: "loans", InMesh: true, Key: key, Zone: "a"},
+		{Name: name("shop", "loans-0"), Addresses: addrs("10.244.0.6"), ServiceAccount: "loans", InMesh: true, Key: key, Zone: "a", Ports: []model.PodPort{
+			{Port: 8090, Protocol: model.GRPC, Traffic: model.Traffic{CircuitBreaker: model.CircuitBreaker{MaxRequests: 8090}}},
+			{Port: 9000, Protocol: model.TCP},
+		}},
 		{Name: name("shop", "old-0"), Addresses: addrs("10.244.0.99"), ServiceAccount: "old", Ports: []model.PodPort{{Port: 80, Protocol: model.HTTP}}},
 		{Name: name("meshd-system", "edge-0"), Addresses: addrs("10.244.0.7"), ServiceAccount: "meshd-ingress", InMesh: true, Key: edge},
 	} {
