@@ -14,6 +14,8 @@ import (
 
 // drainSeconds is how long connections of a replaced or removed filter chain
 // may go on (Envoy's default of 600 s would keep old policy alive for long).
+// HTTP is told at once to close: by the usual strategy a busy connection would
+// have to wait for its turn, and plaintext go on after a change to Strict.
 const drainSeconds = "30"
 
 // tokenSeconds is the lifetime of the token; kubelet renews it at 80 %.
@@ -66,6 +68,7 @@ func proxyContainer(cfg Config, bootstrap string) corev1.Container {
 			"--concurrency", strconv.Itoa(int(cmp.Or(max(spec.Concurrency, 0), defaultConcurrency))),
 			"--log-level", cmp.Or(spec.LogLevel, defaultLogLevel),
 			"--drain-time-s", drainSeconds,
+			"--drain-strategy", "immediate",
 			"--disable-hot-restart",
 		},
 		Env: podEnv(),
