@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -177,12 +178,31 @@ func (r *customRules) validate(obj map[string]any, namespaced bool) field.ErrorL
 	errs := apivalidation.ValidateObjectMetaAccessor(&u, namespaced, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
 	errs = append(errs, validation.ValidateCustomResource(nil, obj, r.schema)...)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, r.structural, obj)...)
+	errs = placed(errs)
 	// As an API server, CEL is not asked about an object whose types are wrong.
 	if len(errs) == 0 && r.cel != nil {
 		fromCEL, _ := r.cel.Validate(context.Background(), nil, r.structural, obj, nil, celconfig.RuntimeCELCostBudget)
 		errs = append(errs, fromCEL...)
 	}
 	return errs
+}
+
+// placed gives errors about a number's format their field, which the validator
+// says in the text only, and leaves them out where another error is about it.
+func placed(errs field.ErrorList) field.ErrorList {
+	const before, between = "Checked value must be", " in "
+	var out field.ErrorList
+	for _, err := range errs {
+		at := strings.LastIndex(err.Detail, between)
+		if fieldPath(err) == "" && strings.HasPrefix(err.Detail, before) && at >= 0 {
+			err.Field, err.Detail = err.Detail[at+len(between):], strings.TrimPrefix(err.Detail[:at], "Checked value ")
+			if slices.ContainsFunc(errs, func(e *field.Error) bool { return e != err && fieldPath(e) == err.Field }) {
+				continue
+			}
+		}
+		out = append(out, err)
+	}
+	return out
 }
 
 // message is an error's in a user's words: a pattern is explained by the field's description.

@@ -95,6 +95,8 @@ func TestPathRules(t *testing.T) {
 func TestTrafficPolicyRules(t *testing.T) {
 	with := func(s string) string { return "{targetRefs: [{kind: Service, name: s}], " + s + "}" }
 	checkRules(t, "TrafficPolicy", []rule{
+		{with("retry: {attempts: 3.5}"), "spec.retry.attempts", "must be"},
+		{with("circuitBreaker: {maxRequests: 99999999999}"), "spec.circuitBreaker.maxRequests", "must be"},
 		{spec: with("timeout: {request: 5s, backend: 2s, idle: 1h30m, connect: 250ms}")},
 		{spec: with("timeout: {request: 0s, backend: 2s}")},
 		{with("timeout: {request: 5}"), "spec.timeout.request", "string"},

@@ -220,3 +220,15 @@ func TestWorkloadRules(t *testing.T) {
 		{"{serviceAccount: a, addresses: [192.0.2.7], ports: [{port: 80, name: Not_Valid}]}", "spec.ports[0].name", "should match"},
 	})
 }
+
+// A number's format is spoken of once, at its field.
+func TestNumberFormat(t *testing.T) {
+	for _, attempts := range []string{"3.5", "99999999999", "'3'"} {
+		doc := "apiVersion: meshd.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: x}\nspec: {targetRefs: [{kind: Namespace}], retry: {attempts: " + attempts + "}}\n"
+		if _, findings := Decode([]byte(doc), "f.yaml"); len(findings) != 1 || findings[0].Field != "spec.retry.attempts" {
+			t.Errorf("%s: %+v", attempts, findings)
+		} else {
+			t.Log(findings[0].Message)
+		}
+	}
+}
