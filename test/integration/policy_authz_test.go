@@ -13,6 +13,8 @@ func TestPolicies(t *testing.T) {
 	l.must(t, commonPods)
 	for _, f := range []feature{
 		{name: "authorization", manifest: policyPods, test: testAuthorization},
+		{name: "peers", manifest: policyPods, test: testPeers},
+		{name: "traffic", manifest: policyPods, test: testTraffic},
 	} {
 		t.Run(f.name, func(t *testing.T) { l.run(t, f) })
 	}

@@ -15,7 +15,7 @@ type status struct {
 	Targets            []struct {
 		Ref          struct{ Kind, Name string }
 		Conditions   []metav1.Condition
-		OverriddenBy []struct{ Kind, Namespace, Name string }
+		OverriddenBy []string
 	}
 }
 
