@@ -35,6 +35,7 @@ func serveHTTP(l net.Listener) error {
 	mux.HandleFunc("/status/{code}", answerStatus)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("/ws", echoWebsocket)
+	new(moods).handle(mux)
 	return (&http.Server{Handler: mux, Protocols: protocols, ReadHeaderTimeout: time.Minute}).Serve(l)
 }
 
