@@ -49,13 +49,11 @@ func TestLab(t *testing.T) {
 	})
 }
 
-// labRanges are beside those of labs that someone else may have on this machine.
-func labRanges() []string {
+// labRanges are pods' and services', beside those of labs that someone else may have on this machine.
+func labRanges() (pods, services []string) {
 	n := os.Getpid() % 40
-	return []string{
-		"--pod-cidrs", fmt.Sprintf("10.%d.0.0/16", 130+n), "--pod-cidrs", fmt.Sprintf("fd00:10:%d::/64", 130+n),
-		"--service-cidrs", fmt.Sprintf("10.%d.0.0/16", 180+n), "--service-cidrs", fmt.Sprintf("fd00:10:%d::/112", 180+n),
-	}
+	return []string{fmt.Sprintf("10.%d.0.0/16", 130+n), fmt.Sprintf("fd00:10:%d::/64", 130+n)},
+		[]string{fmt.Sprintf("10.%d.0.0/16", 180+n), fmt.Sprintf("fd00:10:%d::/112", 180+n)}
 }
 
 // mesh is a running lab.
@@ -86,7 +84,9 @@ func startLab(t *testing.T) *mesh {
 			t.Errorf("the lab's folder is left: %v", err)
 		}
 	})
-	if out, err := m.meshd(t.Context(), append([]string{"lab", "up", "-f", empty}, labRanges()...)...); err != nil {
+	pods, services := labRanges()
+	if out, err := m.meshd(t.Context(), "lab", "up", "-f", empty,
+		"--pod-cidrs", strings.Join(pods, ","), "--service-cidrs", strings.Join(services, ",")); err != nil {
 		daemon, _ := os.ReadFile(filepath.Join(m.dir, "daemon.log"))
 		t.Fatalf("lab up: %v\n%s\n%s", err, out, daemon)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,15 @@ func (w *world) answered(a httpAnswer) {
 	}
 }
 
+// cut wants a connection that was ended without an answer, not one that nobody answered.
+func (w *world) cut(a httpAnswer) {
+	w.Helper()
+	ended := func(words string) bool { return strings.Contains(a.Error, words) }
+	if a.Code != 0 || !slices.ContainsFunc([]string{"reset", "EOF", "closed"}, ended) {
+		w.Errorf("want no answer, got %+v", a)
+	}
+}
+
 // fromProxy tells whether a connection was made by the pod's own proxy.
 func fromProxy(peer string) bool {
 	a, err := netip.ParseAddrPort(peer)
@@ -262,3 +272,5 @@ func (l *logs) all(prefixes ...string) string {
 	}
 	return out.String()
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

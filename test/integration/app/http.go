@@ -85,7 +85,7 @@ func echoWebsocket(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(os.Stderr, "websocket:", err)
 		return
 	}
-	defer c.CloseNow() //nolint:errcheck // it was closed in order, or the peer has gone
+	defer c.CloseNow()
 	c.SetReadLimit(1 << 20)
 	for {
 		kind, data, err := c.Read(r.Context())
@@ -112,7 +112,7 @@ func get(args []string) error {
 	host := flags.String("host", "", "Host header, and name in TLS")
 	h2 := flags.Bool("h2", false, "HTTP/2 by prior knowledge")
 	method := flags.String("method", http.MethodGet, "HTTP method")
-	socket := flags.String("unix", "", "connect to this socket instead")
+	tell := flags.Bool("tell", false, "print a line to stderr when connected")
 	wait := flags.Duration("timeout", 30*time.Second, "give up after")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -124,9 +124,13 @@ func get(args []string) error {
 		transport.Protocols = &http.Protocols{}
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	}
-	if *socket != "" {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", *socket)
+	if *tell {
+		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if err == nil {
+				fmt.Fprintln(os.Stderr, "connected")
+			}
+			return conn, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *wait)
@@ -147,7 +151,7 @@ func ask(transport http.RoundTripper, req *http.Request) httpAnswer {
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	out := httpAnswer{Code: resp.StatusCode, Proto: resp.Proto, Body: string(body), Headers: resp.Header, Error: text(err)}
-	if json.Valid(body) {
+	if resp.Header.Get("Content-Type") == "application/json" {
 		out.Seen = body
 	}
 	return out
@@ -174,7 +178,7 @@ func callWebsocket(args []string) error {
 		if err != nil {
 			return err
 		}
-		defer c.CloseNow() //nolint:errcheck // it was closed in order, or failed before
+		defer c.CloseNow()
 		c.SetReadLimit(1 << 20)
 		for _, m := range []string{"one", "two", strings.Repeat("x", 100_000)} {
 			if err := c.Write(ctx, websocket.MessageText, []byte(m)); err != nil {
