@@ -172,7 +172,7 @@ func (d *daemon) openGRPC(trustDomain string, xds *server.Server) error {
 	if err != nil {
 		return err
 	}
-	options := append(server.ServerOptions(server.Transport{}),
+	options := append(server.Options(server.Transport{}),
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.ChainUnaryInterceptor(layer.Unary()), grpc.ChainStreamInterceptor(layer.Stream()))
 	d.grpc = grpc.NewServer(options...)
@@ -227,7 +227,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	start("pipeline", func() error { d.pipeline.Run(ctx); return nil })
 	start("source", func() error { return d.source.Run(ctx, d.take) })
-	start("certificate authority", func() error { d.authority.Run(ctx); return nil })
+	start("certificate authority", func() error { return d.authority.Run(ctx) })
 	start("grpc", func() error { return d.grpc.Serve(grpcListener) })
 	start("http", func() error { return web.Serve(httpListener) })
 	start("admin", func() error { return admin.Serve(adminListener) })

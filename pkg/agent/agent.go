@@ -79,7 +79,7 @@ func New(cfg Config) (*Agent, error) {
 // Run serves until ctx ends. It serves before the first certificate is there:
 // clients wait for it on their streams.
 func (a *Agent) Run(ctx context.Context) error {
-	lis, err := listen(a.cfg.Socket)
+	lis, err := listen(ctx, a.cfg.Socket)
 	if err != nil {
 		return err
 	}
@@ -114,11 +114,11 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // listen takes over a socket that a killed agent has left.
-func listen(path string) (net.Listener, error) {
+func listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	lis, err := net.Listen("unix", path)
+	lis, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}

@@ -55,7 +55,7 @@ func retryLimit(s *SVID, now time.Time) time.Duration {
 func (a *Agent) renew(ctx context.Context) {
 	failures := 0
 	for {
-		wait := time.Duration(0)
+		var wait time.Duration
 		svid, err := a.meshd.sign(ctx)
 		switch {
 		case ctx.Err() != nil:

@@ -14,9 +14,11 @@ const (
 	ProxyUID uint32 = 1337
 )
 
-// DeliverySource and DeliverySource6 are the addresses that the proxy binds
-// when it delivers to its application. 127.0.0.6 needs no set-up; ::6 is added to lo.
-func DeliverySource() netip.Addr  { return netip.AddrFrom4([4]byte{127, 0, 0, 6}) }
+// DeliverySource is the address that the proxy binds when it delivers to its
+// application by IPv4. It needs no set-up.
+func DeliverySource() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 6}) }
+
+// DeliverySource6 is the same by IPv6. It is added to lo.
 func DeliverySource6() netip.Addr { return netip.AddrFrom16([16]byte{15: 6}) }
 
 // Config is what is not captured, beyond what never is. The zero value is a

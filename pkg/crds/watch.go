@@ -69,7 +69,7 @@ func (s *FileSource) Run(ctx context.Context, emit func(*Snapshot, []report.Find
 	if err != nil {
 		return fmt.Errorf("watch files: %w", err)
 	}
-	defer watcher.Close()
+	defer func() { _ = watcher.Close() }() // nothing is read from it any more
 	w := &watch{source: s, add: watcher.Add, emit: emit, files: map[string]*sourceFile{}, pending: map[string]pending{}}
 	if _, err := listFiles(s.path, nil); err != nil {
 		return err

@@ -32,7 +32,7 @@ func NewClient(dir string) *Client {
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-// ErrNoLab: no lab runs there.
+// ErrNoLab tells that no lab runs there.
 var ErrNoLab = errors.New("no lab is running; start one with: meshd lab up -f PATH")
 
 // Ping reports whether the daemon answers.
@@ -64,7 +64,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	defer body.Close() //nolint:errcheck // read only
+	defer body.Close()
 	var s Status
 	err = json.NewDecoder(body).Decode(&s)
 	return s, err
@@ -77,7 +77,7 @@ func (c *Client) Logs(ctx context.Context, t Target, follow bool, w io.Writer) e
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // read only
+	defer body.Close()
 	_, err = io.Copy(w, body)
 	if ctx.Err() != nil {
 		return nil // followed for as long as someone looked
@@ -102,13 +102,13 @@ func (c *Client) Exec(ctx context.Context, t Target, command []string, s Streams
 	if err != nil {
 		return 0, ErrNoLab
 	}
-	defer conn.Close() //nolint:errcheck // all has been read
+	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	raw, err := json.Marshal(execRequest{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, Command: command})
 	if err != nil {
 		return 0, err
 	}
-	req, err := http.NewRequest(http.MethodPost, "http://lab/v1/exec", bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://lab/v1/exec", bytes.NewReader(raw))
 	if err != nil {
 		return 0, err
 	}
@@ -123,7 +123,7 @@ func (c *Client) Exec(ctx context.Context, t Target, command []string, s Streams
 		return 0, err
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		defer resp.Body.Close() //nolint:errcheck // read only
+		defer resp.Body.Close()
 		return 0, failure(resp)
 	}
 	if s.In != nil {
@@ -178,7 +178,7 @@ func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // read only
+	defer body.Close()
 	return json.NewDecoder(body).Decode(out)
 }
 
@@ -196,7 +196,7 @@ func (c *Client) do(ctx context.Context, method, path string, in []byte) (io.Rea
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close() //nolint:errcheck // read only
+		defer resp.Body.Close()
 		return nil, failure(resp)
 	}
 	return resp.Body, nil

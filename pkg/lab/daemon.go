@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	if err := d.open(serving); err != nil {
 		return err
 	}
-	listener, err := listen(o.socket())
+	listener, err := listen(ctx, o.socket())
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (d *daemon) handleExec(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	defer conn.Close() //nolint:errcheck // all that matters has been written
+	defer conn.Close()
 	if _, err := conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeProtocol + "\r\n\r\n")); err != nil {
 		return
 	}

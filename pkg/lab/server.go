@@ -25,11 +25,11 @@ import (
 )
 
 // listen makes the socket that only the lab's owner can use.
-func listen(path string) (net.Listener, error) {
+func listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("lab's socket: %w", err)
 	}
-	l, err := net.Listen("unix", path)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("lab's socket: %w", err)
 	}
@@ -344,7 +344,7 @@ func (d *daemon) copyLog(ctx context.Context, w http.ResponseWriter, p *corev1.P
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	defer f.Close() //nolint:errcheck // it was read only
+	defer f.Close()
 	flush := http.NewResponseController(w)
 	for {
 		_, gone := d.pod(p.Namespace, p.Name)

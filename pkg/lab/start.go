@@ -69,7 +69,7 @@ func EnsureStarted(ctx context.Context, o StartOptions) error {
 	if err != nil {
 		return fmt.Errorf("lab's log: %w", err)
 	}
-	defer output.Close() //nolint:errcheck // the daemon has its own
+	defer output.Close()
 	h, err := sandbox.Start(ctx, sandbox.Options{
 		Dir: o.Dir, Args: o.Args, Env: o.Env, Network: o.Network, HostLink: os.Geteuid() == 0, Output: output,
 	})

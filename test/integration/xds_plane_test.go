@@ -117,7 +117,6 @@ type plane struct {
 
 	mu       sync.Mutex
 	demanded []netip.AddrPort
-	findings int
 }
 
 const (
@@ -156,7 +155,7 @@ func (p *plane) start() {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(p.pki.cert)
-	options := append(server.ServerOptions(server.Transport{}), grpc.StreamInterceptor(auth.Stream()),
+	options := append(server.Options(server.Transport{}), grpc.StreamInterceptor(auth.Stream()),
 		grpc.Creds(credentials.NewTLS(&tls.Config{
 			Certificates: []tls.Certificate{cert}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
 			MinVersion: tls.VersionTLS13,

@@ -112,7 +112,7 @@ func (l *lab) apply(ctx context.Context, verb, yaml string) error {
 }
 
 // until tries again until a condition holds, for at most 20 s.
-func until(ctx context.Context, holds func() (bool, string, error)) (string, error) {
+func until(ctx context.Context, holds func() (bool, string, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -120,12 +120,12 @@ func until(ctx context.Context, holds func() (bool, string, error)) (string, err
 	for {
 		ok, saw, err := holds()
 		if ok || (err != nil && ctx.Err() == nil) {
-			return saw, err
+			return err
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return saw, errors.New("not within 20 s: " + saw)
+			return errors.New("not within 20 s: " + saw)
 		}
 	}
 }

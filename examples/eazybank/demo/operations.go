@@ -219,7 +219,7 @@ func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
 	if err := killMeshd(filepath.Join(l.bin, "meshd")); err != nil {
 		return "", err
 	}
-	_, err = until(ctx, func() (bool, string, error) {
+	err = until(ctx, func() (bool, string, error) {
 		s, err := l.status(ctx)
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // meshd is on its way back

@@ -111,7 +111,7 @@ func (l *lab) turn(ctx context.Context, pod, what string, on bool) error {
 }
 
 func (l *lab) waitReady(ctx context.Context, name string, ready bool) error {
-	_, err := until(ctx, func() (bool, string, error) {
+	err := until(ctx, func() (bool, string, error) {
 		pods, err := l.loans(ctx)
 		i := slices.IndexFunc(pods, func(p pod) bool { return p.Name == name && p.Ready == ready })
 		return i >= 0, fmt.Sprintf("%s ready=%t", name, !ready), err
@@ -259,7 +259,7 @@ func outlierIsLeftOut(ctx context.Context, l *lab) (string, error) {
 		return "", err
 	}
 	failed, inARow := 0, 0
-	_, err = until(ctx, func() (bool, string, error) {
+	err = until(ctx, func() (bool, string, error) {
 		got, err := l.get(ctx, accounts, loansURL+"/loans")
 		if got.code == http.StatusOK {
 			inARow++

@@ -56,5 +56,5 @@ func find(o report.Origin, c report.Condition, r report.Reason, field, message s
 
 // CompareOrigins is a total order on origins.
 func CompareOrigins(a, b report.Origin) int {
-	return cmp.Or(a.Object.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
+	return cmp.Or(a.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
 }

@@ -109,7 +109,7 @@ func templateHash(t corev1.PodTemplateSpec) string {
 		return ""
 	}
 	h := fnv.New32a()
-	h.Write(raw) //nolint:errcheck // a hash takes all
+	h.Write(raw)
 	return rand.SafeEncodeString(fmt.Sprint(h.Sum32()))
 }
 

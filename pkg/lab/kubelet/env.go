@@ -75,7 +75,7 @@ func valueFrom(v store.View, p *corev1.Pod, c corev1.Container, s *corev1.EnvVar
 		val, err = field(p, s.FieldRef.FieldPath)
 		return val, err == nil, err
 	case s.ResourceFieldRef != nil:
-		val, err = resourceField(p, c, s.ResourceFieldRef)
+		val = resourceField(p, c, s.ResourceFieldRef)
 		return val, err == nil, err
 	case s.ConfigMapKeyRef != nil:
 		data, err := configMap(v, p.Namespace, s.ConfigMapKeyRef.Name)
@@ -118,7 +118,7 @@ func configMap(v store.View, namespace, name string) (map[string]string, error) 
 func secret(v store.View, namespace, name string) (map[string]string, error) {
 	s, ok := store.Get[*corev1.Secret](v, "Secret", namespace, name)
 	if !ok {
-		return nil, fmt.Errorf("Secret %s/%s does not exist", namespace, name)
+		return nil, fmt.Errorf("the Secret %s/%s does not exist", namespace, name)
 	}
 	data := map[string]string{}
 	for k, b := range s.Data {
@@ -189,7 +189,7 @@ func properties(m map[string]string) string {
 }
 
 // resourceField reads a container's requests and limits; what is not set is 0.
-func resourceField(p *corev1.Pod, c corev1.Container, r *corev1.ResourceFieldSelector) (string, error) {
+func resourceField(p *corev1.Pod, c corev1.Container, r *corev1.ResourceFieldSelector) string {
 	if r.ContainerName != "" && r.ContainerName != c.Name {
 		for _, other := range append(slices.Clone(p.Spec.Containers), p.Spec.InitContainers...) {
 			if other.Name == r.ContainerName {
@@ -201,14 +201,14 @@ func resourceField(p *corev1.Pod, c corev1.Container, r *corev1.ResourceFieldSel
 	quantities := map[string]corev1.ResourceList{"limits": c.Resources.Limits, "requests": c.Resources.Requests}[list]
 	q, ok := quantities[corev1.ResourceName(name)]
 	if !ok {
-		return "0", nil
+		return "0"
 	}
 	divisor := r.Divisor.MilliValue()
 	if divisor == 0 {
 		divisor = 1000
 	}
 	// Rounded up, as kubelet does.
-	return strconv.FormatInt((q.MilliValue()+divisor-1)/divisor, 10), nil
+	return strconv.FormatInt((q.MilliValue()+divisor-1)/divisor, 10)
 }
 
 func serviceAccount(p *corev1.Pod) string {

@@ -124,7 +124,7 @@ func (k *Kubelet) closing() bool {
 	return k.closed
 }
 
-// ErrNotRunning: the container is not there, or not running now.
+// ErrNotRunning tells that the container is not there, or not running now.
 var ErrNotRunning = errors.New("not running")
 
 // Exec runs a command in a container; container "" is the first one that is no sidecar.

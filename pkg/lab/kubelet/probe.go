@@ -273,7 +273,7 @@ func (c *container) httpGet(ctx context.Context, a *corev1.HTTPGetAction) error 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()                                                           //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 10<<10)); err != nil { // as much as kubelet reads
 		return err
 	}
@@ -289,7 +289,7 @@ func (c *container) grpcHealth(ctx context.Context, a *corev1.GRPCAction) error 
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // only one answer was wanted
+	defer conn.Close()
 	req := &grpc_health_v1.HealthCheckRequest{}
 	if a.Service != nil {
 		req.Service = *a.Service

@@ -144,7 +144,7 @@ func placeFields(files map[string]file, p *corev1.Pod, list []corev1.DownwardAPI
 		case i.FieldRef != nil:
 			val, err = field(p, i.FieldRef.FieldPath)
 		case i.ResourceFieldRef != nil:
-			val, err = resourceField(p, corev1.Container{}, i.ResourceFieldRef)
+			val = resourceField(p, corev1.Container{}, i.ResourceFieldRef)
 		}
 		if err != nil {
 			return err

@@ -59,7 +59,7 @@ func (t *translation) put(typ Type, name string, m proto.Message, origins ...[]r
 func joined(lists ...[]report.Origin) []report.Origin {
 	all := slices.Concat(lists...)
 	slices.SortFunc(all, func(a, b report.Origin) int {
-		return cmp.Or(a.Object.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
+		return cmp.Or(a.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
 	})
 	return slices.Compact(all)
 }

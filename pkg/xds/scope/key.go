@@ -9,9 +9,9 @@ import (
 )
 
 var (
-	// ErrUnknownPod: the mesh does not know the pod (yet); the proxy may try again.
+	// ErrUnknownPod tells that the mesh does not know the pod (yet); the proxy may try again.
 	ErrUnknownPod = errors.New("unknown pod")
-	// ErrMismatch: the node claims to be something else than it has proven; it is refused.
+	// ErrMismatch tells that the node claims to be something else than it has proven; it is refused.
 	ErrMismatch = errors.New("node does not match its certificate")
 )
 

@@ -109,7 +109,7 @@ func newFixture(t *testing.T, limits Limits) *fixture {
 	}
 	f.Server = New(Config{Cache: f.cache, Keyer: f, Demander: f, Recorder: f, Limits: limits, Grace: time.Hour})
 	lis := bufconn.Listen(1 << 20)
-	srv := grpc.NewServer(append(ServerOptions(Transport{}), grpc.StreamInterceptor(f.authenticate))...)
+	srv := grpc.NewServer(append(Options(Transport{}), grpc.StreamInterceptor(f.authenticate))...)
 	f.Register(srv)
 	go func() { _ = srv.Serve(lis) }()
 	f.lis = lis

@@ -20,9 +20,9 @@ type Transport struct {
 	MaxRequestBytes int
 }
 
-// ServerOptions are the options of the grpc server that carries the Server. They
+// Options are the options of the grpc server that carries the Server. They
 // may be shared with other services: messages of those are encoded as usual.
-func ServerOptions(t Transport) []grpc.ServerOption {
+func Options(t Transport) []grpc.ServerOption {
 	if t.MaxConnectionAge == 0 {
 		t.MaxConnectionAge = 25 * time.Minute
 	}

@@ -44,24 +44,30 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
 	return nil
 }
 
+// begin takes the first request of a type: what the client holds already.
+func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial map[string]string) {
+	initial = r.GetInitialResourceVersions()
+	s.out.fresh = s.out.fresh || l.typ == envoy.ClusterType && len(initial) == 0
+	for name, v := range initial {
+		l.set(name, v)
+	}
+	if len(initial) > 0 {
+		s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
+	}
+	for name := range l.force { // asked for the first time: it comes anyhow
+		if initial[name] == "" {
+			delete(l.force, name)
+		}
+	}
+	return initial
+}
+
 func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error {
 	first := l.sub == nil
 	var initial map[string]string
 	wild := !first && l.sub.wild
 	if first {
-		initial = r.GetInitialResourceVersions()
-		s.out.fresh = s.out.fresh || l.typ == envoy.ClusterType && len(initial) == 0
-		for name, v := range initial {
-			l.set(name, v)
-		}
-		if len(initial) > 0 {
-			s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
-		}
-		for name := range l.force { // asked for the first time: it comes anyhow
-			if initial[name] == "" {
-				delete(l.force, name)
-			}
-		}
+		initial = s.begin(l, r)
 		wild = len(r.GetResourceNamesSubscribe()) == 0
 	}
 	var list []string

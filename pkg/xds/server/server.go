@@ -108,7 +108,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Register adds the services to a grpc server, which must have ServerOptions.
+// Register adds the services to a grpc server, which must have Options.
 func (s *Server) Register(to grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(to, ads{server: s})
 	clusterservicev3.RegisterClusterDiscoveryServiceServer(to, clusters{server: s})

@@ -63,7 +63,7 @@ func callGRPC(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // all was read
+	defer conn.Close()
 	out := grpcAnswer{}
 	out.Error = text(out.ask(ctx, conn))
 	return printJSON(out)
