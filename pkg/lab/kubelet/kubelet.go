@@ -84,7 +84,9 @@ func (k *Kubelet) Sync(v store.View) {
 			// It never came to be.
 			k.cfg.Store.RemovePod(o.Namespace, o.Name, o.UID)
 		case p == nil:
-			k.start(o)
+			if k.present(o) {
+				k.start(o)
+			}
 		case o.DeletionTimestamp != nil:
 			p.end()
 		}
@@ -92,6 +94,14 @@ func (k *Kubelet) Sync(v store.View) {
 	for _, p := range k.pods {
 		p.notify()
 	}
+}
+
+// present reports whether the store still has a pod: the view may be older
+// than the pod's end, and no pod is started twice.
+func (k *Kubelet) present(o *corev1.Pod) bool {
+	now, _ := k.cfg.Store.View()
+	p, ok := store.Get[*corev1.Pod](now, "Pod", o.Namespace, o.Name)
+	return ok && p.UID == o.UID
 }
 
 func (k *Kubelet) start(o *corev1.Pod) {

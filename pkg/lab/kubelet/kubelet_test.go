@@ -256,3 +256,19 @@ func TestPhase(t *testing.T) {
 		}
 	}
 }
+
+// A view may be older than the end of a pod in it.
+func TestSyncStartsNoPodThatHasEnded(t *testing.T) {
+	k := New(Config{Store: store.New(store.Options{})})
+	now := metav1.Now()
+	old := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "1", DeletionTimestamp: &now},
+		Status:     corev1.PodStatus{PodIP: "10.244.0.10"},
+	}
+	k.Sync(store.View{store.KeyOf(old): old})
+	if len(k.pods) != 0 {
+		t.Error("it is started again")
+	}
+	k.Close(t.Context())
+}
