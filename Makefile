@@ -24,7 +24,8 @@ demo: build ## Bring up the example mesh on this machine, prove it, take it down
 	MESHD_ENVOY=$$(hack/envoy) go run ./examples/eazybank/demo
 
 bench: build ## Print the project's figures
-	MESHD_ENVOY=$$(hack/envoy) go test -run '^$$' -bench . -benchtime 1s ./...
+	go build -o bin/ ./test/bench ./examples/eazybank/demo
+	MESHD_ENVOY=$$(hack/envoy) bin/bench
 
 golden: ## Rewrite the golden files from what the code gives now
 	go test $$(grep -rl --include=*_test.go internal/golden pkg | xargs -n1 dirname | sort -u | sed s,^,./,) -update

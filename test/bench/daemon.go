@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/meshd-io/meshd/pkg/ca/cav1"
+)
+
+const (
+	tokenIssuer = "https://bench.example"
+	trustDomain = "cluster.local"
+)
+
+// daemon is a `meshd serve` of its own, with the issuer of its tokens.
+type daemon struct {
+	cmd     *exec.Cmd
+	address string // of gRPC
+	web     string
+	bundle  *x509bundle.Bundle
+	key     *ecdsa.PrivateKey // of the token issuer
+}
+
+// startDaemon serves a folder and waits until it is ready.
+func startDaemon(ctx context.Context, bin, state, config string) (*daemon, error) {
+	d := &daemon{}
+	var err error
+	if d.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	keys := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: d.key.Public(), KeyID: "bench", Algorithm: "ES256", Use: "sig"}}}
+	raw, err := json.Marshal(keys)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	jwks := filepath.Join(state, "jwks.json")
+	if err := os.WriteFile(jwks, raw, 0o600); err != nil {
+		return nil, err
+	}
+	if d.address, err = freeAddress(ctx); err != nil {
+		return nil, err
+	}
+	if d.web, err = freeAddress(ctx); err != nil {
+		return nil, err
+	}
+	d.cmd = exec.CommandContext(ctx, filepath.Join(bin, "meshd"), "serve", "--config", config, "--state-dir", state, //nolint:gosec // our own binary
+		"--grpc-address", d.address, "--http-address", d.web, "--admin-socket", filepath.Join(state, "admin.sock"),
+		"--token-issuer", tokenIssuer, "--token-jwks", jwks, "--cidrs", "10.244.0.0/16,10.96.0.0/16", "--log-level", "error")
+	d.cmd.Stderr = os.Stderr
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := until(ctx, "meshd is ready", d.ready); err != nil {
+		d.stop()
+		return nil, err
+	}
+	td := spiffeid.RequireTrustDomainFromString(trustDomain)
+	d.bundle, err = x509bundle.Load(td, filepath.Join(state, "root.crt"))
+	return d, err
+}
+
+func (d *daemon) ready() bool {
+	resp, err := http.Get("http://" + d.web + "/readyz") //nolint:noctx // loopback, within until
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()               //nolint:errcheck // read only
+	_, _ = io.Copy(io.Discard, resp.Body) // its text does not matter
+	return resp.StatusCode == http.StatusOK
+}
+
+func (d *daemon) stop() {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	_ = d.cmd.Wait() // ended by the signal
+}
+
+// freeAddress is on loopback. Somebody may take it before it is used; the program then fails and is run again.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// token is a bound service-account token of a client's pod.
+func (d *daemon) token(client int) (string, error) {
+	now := time.Now()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: d.key, KeyID: "bench"}}, nil)
+	if err != nil {
+		return "", err
+	}
+	return jwt.Signed(signer).Claims(map[string]any{
+		"iss": tokenIssuer, "aud": []string{"meshd"}, "sub": "system:serviceaccount:shop:" + clientAccount,
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		"kubernetes.io": map[string]any{
+			"namespace":      "shop",
+			"serviceaccount": map[string]any{"name": clientAccount, "uid": "sa-client"},
+			"pod":            map[string]any{"name": clientName(client), "uid": clientUID(client)},
+		},
+	}).Serialize()
+}
+
+// dial opens a connection as a proxy does; without a certificate as an agent does at first.
+func (d *daemon) dial(certificate *tls.Certificate) (*grpc.ClientConn, error) {
+	td := spiffeid.RequireTrustDomainFromString(trustDomain)
+	config := tlsconfig.TLSClientConfig(d.bundle, tlsconfig.AuthorizeMemberOf(td))
+	config.MinVersion = tls.VersionTLS13
+	if certificate != nil {
+		config.Certificates = []tls.Certificate{*certificate}
+	}
+	return grpc.NewClient(d.address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+}
+
+// signer asks the CA over one open connection.
+type signer struct {
+	client cav1.CertificateServiceClient
+	token  string
+	key    *ecdsa.PrivateKey
+	csr    []byte
+}
+
+func (d *daemon) signer(conn *grpc.ClientConn) (*signer, error) {
+	token, err := d.token(0)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, err
+	}
+	return &signer{client: cav1.NewCertificateServiceClient(conn), token: token, key: key, csr: csr}, nil
+}
+
+func (s *signer) sign(ctx context.Context) (*tls.Certificate, error) {
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+s.token)
+	out, err := s.client.Sign(ctx, &cav1.SignRequest{Csr: s.csr})
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	return &tls.Certificate{Certificate: out.GetChain(), PrivateKey: s.key}, nil
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// benchmarks are Go's own, beside the functions that they measure; unit is
+// the metric of the benchmark's output that is shown.
+func benchmarks() []struct{ pkg, name, unit, what string } {
+	return []struct{ pkg, name, unit, what string }{
+		{"pkg/ca", "BenchmarkSign", "ns/op", "CSR: verify, sign, check, in process"},
+		{"pkg/ca/service", "BenchmarkSign", "ns/op", "CSR: over gRPC and TLS, open connection, client included"},
+		{"pkg/compile", "BenchmarkCompile/100-services", "ns/op", "compile 100 services, 300 pods, 200 policies"},
+		{"pkg/compile", "BenchmarkCompile/1000-services", "ns/op", "compile 1000 services, 3000 pods, 2000 policies"},
+		{"pkg/xds/envoy", "BenchmarkTranslate", "us/service", "translate, per service in a proxy's view"},
+		{"pkg/xds/cache", "BenchmarkPublishOfOneChange", "ns/op", "publish 2000 resources of which one has changed"},
+		{"pkg/crds", "BenchmarkRescanOf1000Files", "ns/op", "look through 1000 files for changes"},
+	}
+}
+
+// functions runs the benchmarks one after another: they have the machine to themselves.
+func functions(ctx context.Context, _ string) ([]figure, error) {
+	output := map[string]map[string]string{} // by package, then benchmark
+	var out []figure
+	for _, b := range benchmarks() {
+		if output[b.pkg] == nil {
+			lines, err := goBenchmarks(ctx, b.pkg)
+			if err != nil {
+				return nil, err
+			}
+			output[b.pkg] = lines
+		}
+		line, found := output[b.pkg][b.name]
+		if !found {
+			return nil, fmt.Errorf("%s has no %s", b.pkg, b.name)
+		}
+		value, err := metric(line, b.unit)
+		if err != nil {
+			return nil, err
+		}
+		f := figure{Group: "functions, one core", What: b.what, Value: value, Unit: "us"}
+		if b.unit == "ns/op" {
+			f.Value /= 1000
+		}
+		if strings.HasPrefix(b.what, "CSR") {
+			f.Note = fmt.Sprintf("%.0f/s", 1e6/f.Value)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// goBenchmarks gives the lines of a package's benchmarks by name, without the count of CPUs.
+func goBenchmarks(ctx context.Context, pkg string) (map[string]string, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "1s", "./"+pkg) //nolint:gosec // a list of ours
+	raw, err := cmd.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", pkg, err, raw)
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(raw)) {
+		name, _, _ := strings.Cut(line, " ")
+		name, _, _ = strings.Cut(name, "\t")
+		if !strings.HasPrefix(name, "Benchmark") {
+			continue
+		}
+		if i := strings.LastIndexByte(name, '-'); i > 0 {
+			if _, err := strconv.Atoi(name[i+1:]); err == nil {
+				name = name[:i]
+			}
+		}
+		out[name] = strings.TrimSpace(line)
+	}
+	return out, nil
+}
+
+func metric(line, unit string) (float64, error) {
+	fields := strings.Fields(line)
+	for i := 1; i < len(fields); i++ {
+		if fields[i] == unit {
+			return strconv.ParseFloat(fields[i-1], 64)
+		}
+	}
+	return 0, fmt.Errorf("no %s in %q", unit, line)
+}

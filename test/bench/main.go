@@ -1,0 +1,66 @@
+// Command bench measures meshd on this machine and prints one table, or JSON.
+// It asserts nothing: figures are for people to read, on a machine that they
+// know. docs/performance.md says how each one is taken.
+//
+//	bench [-json] [-only functions|wire|lab] [-bin bin]
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	run := runAll
+	if len(os.Args) > 1 && os.Args[1] == "probe" {
+		run = func(ctx context.Context) error { return probe(ctx, os.Args[2:]) }
+	}
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop has been called
+	}
+}
+
+// section is a group of figures that share what they are measured on.
+type section struct {
+	name    string
+	measure func(ctx context.Context, bin string) ([]figure, error)
+}
+
+func runAll(ctx context.Context) error {
+	asJSON := flag.Bool("json", false, "print JSON")
+	only := flag.String("only", "", "one section: functions, wire or lab")
+	bin := flag.String("bin", "bin", "folder of meshd, meshd-agent, eazybank and bench")
+	flag.Parse()
+	dir, err := filepath.Abs(*bin)
+	if err != nil {
+		return err
+	}
+	var all []figure
+	for _, s := range []section{{"functions", functions}, {"wire", wire}, {"lab", labFigures}} {
+		if *only != "" && *only != s.name {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "measuring: %s\n", s.name)
+		figures, err := s.measure(ctx, dir)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		all = append(all, figures...)
+	}
+	if *asJSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(machine{CPUs: cpus(), Model: cpuModel(), Figures: all})
+	}
+	return printTable(os.Stdout, all)
+}
