@@ -83,7 +83,7 @@ func (s *FileSource) Run(ctx context.Context, emit func(*Snapshot, []report.Find
 			return nil
 		case <-watcher.Events:
 			drain(watcher.Events)
-		case <-watcher.Errors: // events were lost, so everything is read again, as always
+		case <-watcher.Errors: //nolint:errcheck // events were lost: everything is read again, as always
 		case <-again.C:
 		case done = <-s.rescans:
 		}
