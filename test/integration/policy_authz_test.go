@@ -15,6 +15,7 @@ func TestPolicies(t *testing.T) {
 		{name: "authorization", manifest: policyPods, test: testAuthorization},
 		{name: "peers", manifest: policyPods, test: testPeers},
 		{name: "traffic", manifest: policyPods, test: testTraffic},
+		{name: "ingress", manifest: policyPods, test: testIngress},
 	} {
 		t.Run(f.name, func(t *testing.T) { l.run(t, f) })
 	}

@@ -84,7 +84,8 @@ type question struct {
 
 type reply struct {
 	httpAnswer
-	Reused bool
+	Reused      bool
+	Certificate []string
 }
 
 // ask asks from one pod, in order, on kept connections.
@@ -148,16 +149,26 @@ func get(url string) question { return question{URL: url} }
 // with applies objects for the time of a test; none may be refused.
 func (w *world) with(yaml string, test func()) {
 	w.Helper()
-	w.must(w.T, strings.ReplaceAll(yaml, "NS", w.ns))
+	yaml = w.named(yaml)
+	w.must(w.T, yaml)
 	test()
 	w.delete(yaml)
+}
+
+// named puts the feature's namespace in place of NS, and leaves alone what only looks like it in a certificate.
+func (w *world) named(yaml string) string {
+	yaml = strings.ReplaceAll(yaml, "namespace: NS", "namespace: "+w.ns)
+	return strings.ReplaceAll(yaml, "/ns/NS/", "/ns/"+w.ns+"/")
+}
+
+func documents(yaml string) []lab.Document {
+	return []lab.Document{{File: "test.yaml", Content: []byte(yaml)}}
 }
 
 // refused applies objects of which some must be refused, and gives what was said of them.
 func (w *world) refused(yaml string) lab.Outcome {
 	w.Helper()
-	docs := []lab.Document{{File: "test.yaml", Content: []byte(strings.ReplaceAll(yaml, "NS", w.ns))}}
-	out, err := w.Apply(w.Context(), docs, applyTime)
+	out, err := w.Apply(w.Context(), documents(w.named(yaml)), applyTime)
 	if err != nil {
 		w.Fatal(err)
 	}
