@@ -36,10 +36,6 @@ func (l lab) run(ctx context.Context, args ...string) ([]byte, error) {
 // that call each other in the mesh, and two that do outside of it.
 func labFigures(ctx context.Context, bin string) (out []figure, err error) {
 	const group = "lab with examples/eazybank"
-	demo, err := demoTime(ctx, bin)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := os.MkdirTemp("", "meshd-bench-")
 	if err != nil {
 		return nil, err
@@ -53,8 +49,7 @@ func labFigures(ctx context.Context, bin string) (out []figure, err error) {
 	if _, err := l.run(ctx, "up", "-f", "examples/eazybank"); err != nil {
 		return nil, err
 	}
-	out = append(out, figure{group, "meshd lab up, until all is in force", time.Since(began).Seconds(), "s", "5 proxies"},
-		figure{group, "the demo, from up to down", demo, "s", "all rows, rotation and restart under load included"})
+	out = append(out, figure{group, "meshd lab up, until all is in force", time.Since(began).Seconds(), "s", "5 proxies"})
 	before, err := memories(group, "idle", l.state)
 	if err != nil {
 		return nil, err
@@ -70,14 +65,14 @@ func labFigures(ctx context.Context, bin string) (out []figure, err error) {
 	return append(append(append(out, before...), after...), latencies...), nil
 }
 
-// demoTime is that of examples/eazybank/demo in seconds; building it is not counted.
-func demoTime(ctx context.Context, bin string) (float64, error) {
+// demoTime is that of examples/eazybank/demo; building it is not counted.
+func demoTime(ctx context.Context, bin string) ([]figure, error) {
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "demo"), "-bin", bin) //nolint:gosec // our own binary
 	if raw, err := cmd.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("demo: %w: %s", err, raw)
+		return nil, fmt.Errorf("%w: %s", err, raw)
 	}
-	return time.Since(began).Seconds(), nil
+	return []figure{{"demo", "from up to down", time.Since(began).Seconds(), "s", "all rows, rotation and restart under load included"}}, nil
 }
 
 // memories of the processes of a lab: the largest of each kind, and how many there are.

@@ -2,7 +2,7 @@
 // It asserts nothing: figures are for people to read, on a machine that they
 // know. docs/performance.md says how each one is taken.
 //
-//	bench [-json] [-only functions|wire|lab] [-bin bin]
+//	bench [-json] [-only functions|wire|lab|demo] [-bin bin]
 package main
 
 import (
@@ -38,15 +38,15 @@ type section struct {
 
 func runAll(ctx context.Context) error {
 	asJSON := flag.Bool("json", false, "print JSON")
-	only := flag.String("only", "", "one section: functions, wire or lab")
-	bin := flag.String("bin", "bin", "folder of meshd, meshd-agent, eazybank and bench")
+	only := flag.String("only", "", "one section: functions, wire, lab or demo")
+	bin := flag.String("bin", "bin", "folder of meshd, meshd-agent, eazybank, demo and bench")
 	flag.Parse()
 	dir, err := filepath.Abs(*bin)
 	if err != nil {
 		return err
 	}
 	var all []figure
-	for _, s := range []section{{"functions", functions}, {"wire", wire}, {"lab", labFigures}} {
+	for _, s := range []section{{"functions", functions}, {"wire", wire}, {"lab", labFigures}, {"demo", demoTime}} {
 		if *only != "" && *only != s.name {
 			continue
 		}
