@@ -214,14 +214,30 @@ func (p *pipeline) compile(in input) {
 	memory := compile.Remember(p.memory, in.snapshot, findings)
 	p.mesh.Store(mesh)
 
+	findings = report.Sort(append(slices.Clone(in.findings), findings...))
+	p.tell(findings)
 	p.mu.Lock()
-	p.current, p.memory = in, memory
-	p.findings = report.Sort(append(slices.Clone(in.findings), findings...))
+	p.current, p.memory, p.findings = in, memory, findings
 	for _, a := range p.active {
 		a.dirty = true
 	}
 	p.mu.Unlock()
 	p.rekey()
+}
+
+// tell logs the findings that were not there before. Only compile changes p.findings.
+func (p *pipeline) tell(findings []report.Finding) {
+	for _, f := range findings {
+		if _, before := slices.BinarySearchFunc(p.findings, f, report.Finding.Compare); before {
+			continue
+		}
+		level := slog.LevelWarn
+		if f.Reason.Informs() {
+			level = slog.LevelInfo
+		}
+		p.log.Log(context.Background(), level, "finding", "object", f.Object.String(), "reason", string(f.Reason),
+			"field", f.Field, "file", f.File, "line", f.Line, "message", f.Message)
+	}
 }
 
 func (p *pipeline) takeDirty() []scope.Key {

@@ -178,7 +178,7 @@ func (d *daemon) openGRPC(trustDomain string, xds *server.Server) error {
 	d.grpc = grpc.NewServer(options...)
 	xds.Register(d.grpc)
 	if ac.Attestor != nil {
-		cav1.RegisterCertificateServiceServer(d.grpc, service.New(service.Config{Signer: d.authority, Log: d.log}))
+		cav1.RegisterCertificateServiceServer(d.grpc, service.New(service.Config{Signer: countingSigner{d.authority, d.metrics}, Log: d.log}))
 	}
 	return nil
 }
@@ -258,9 +258,6 @@ func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
 			d.log.Info("lifetimes changed", "root", next.Root, "issuer", next.Issuer, "leaf", next.Leaf)
 		}
 	}
-	for _, f := range findings {
-		d.log.Warn("finding", "object", f.Object.String(), "reason", string(f.Reason), "field", f.Field, "file", f.File, "line", f.Line, "message", f.Message)
-	}
 	d.pipeline.Offer(snapshot, findings)
 }
 
@@ -269,7 +266,7 @@ func (d *daemon) webHandler() http.Handler {
 	mux.Handle("GET /metrics", d.metrics.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if idle, _ := d.pipeline.idle(); !idle && d.pipeline.mesh.Load() == nil {
+		if d.pipeline.mesh.Load() == nil {
 			http.Error(w, "the sources have not synced", http.StatusServiceUnavailable)
 			return
 		}
