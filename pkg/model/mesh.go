@@ -372,6 +372,8 @@ type GatewayCertificate struct {
 
 // VirtualHost is the routes of a name.
 type VirtualHost struct {
-	Host   string // "example.com", "*.example.com" or "*"
-	Routes []Route
+	Host string // "example.com", "*.example.com" or "*"
+	// OneLabel: a "*." stands for exactly one label (an Ingress's), not for any number.
+	OneLabel bool
+	Routes   []Route
 }

@@ -79,15 +79,15 @@ func ingressRules(w *world) {
 			"a.example/loans/broken": 503, "a.example/loans/broken/x": 503, "a.example/loans/brokenx": 200,
 			"a.example//loans": 200, "a.example/x/../loans": 200, "a.example/loans/../x": 404, "a.example/%6coans": 200, "a.example/loans?x=1": 200,
 			"A.EXAMPLE/loans": 200, "a.example:80/loans": 200, "a.example:8080/loans": 200, "b.example/loans": 404, "x.a.example/loans": 404,
-			"x.wild.example/any": 200, "wild.example/any": 404, "named.wild.example/only": 200, "named.wild.example/any": 404,
+			"x.wild.example/any": 200, "X.Wild.example:80/any": 200, "x.y.wild.example/any": 404, "wild.example/any": 404, "named.wild.example/only": 200, "named.wild.example/any": 404,
 		})
 		r := w.ask(outsider, question{URL: "http://" + w.gateway() + "/loans", Host: "a.example", Headers: http.Header{"x-forwarded-client-cert": {"URI=spiffe://cluster.local/ns/x/sa/y"}}})[0]
 		if xfcc := r.Seen.Headers.Get("X-Forwarded-Client-Cert"); !strings.Contains(xfcc, "/sa/meshd-ingress") || strings.Contains(xfcc, "/ns/x/") || r.Seen.Host != "a.example" {
 			w.Errorf("%+v", r)
 		}
 	})
-	w.with(ingress("any", `rules: [{http: {paths: [`+path("/any", "Prefix", target)+`]}}]`), func() {
-		w.hosts(map[string]int{"whatever/any": 200, "whatever/other": 404})
+	w.with(ingress("any", `rules: [{host: "*.wild.example"}, {http: {paths: [`+path("/any", "Prefix", target)+`]}}]`), func() {
+		w.hosts(map[string]int{"whatever/any": 200, "whatever/other": 404, "x.y.wild.example/any": 200})
 	})
 }
 

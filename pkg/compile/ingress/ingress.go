@@ -221,7 +221,7 @@ func (c *compiler) virtualHosts() []model.VirtualHost {
 		if _, taken := h.owners[all]; standard != nil && !taken {
 			routes = append(routes, *standard)
 		}
-		out = append(out, model.VirtualHost{Host: name, Routes: routes})
+		out = append(out, model.VirtualHost{Host: name, OneLabel: strings.HasPrefix(name, "*."), Routes: routes})
 	}
 	slices.SortFunc(out, func(a, b model.VirtualHost) int {
 		return cmp.Or(cmp.Compare(generality(a.Host), generality(b.Host)), cmp.Compare(a.Host, b.Host))

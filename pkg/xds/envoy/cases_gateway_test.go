@@ -34,7 +34,7 @@ func gatewayCases() map[string]testCase {
 		"gateway-no-backends":  gateway(func(g *model.Gateway) { g.Listeners[0].Hosts[0].Routes[0].Backends = nil }),
 		"gateway-hosts": gateway(func(g *model.Gateway) {
 			h := g.Listeners[0].Hosts[0]
-			g.Listeners[0].Hosts = []model.VirtualHost{h, {Host: "*.eazybank.com", Routes: h.Routes}, {Host: "*", Routes: h.Routes}}
+			g.Listeners[0].Hosts = []model.VirtualHost{h, {Host: "*.eazybank.com", OneLabel: true, Routes: h.Routes}, {Host: "*", Routes: h.Routes}}
 		}),
 		"gateway-tls":          gateway(tlsListener(cert("tls", "eazybank.com"))),
 		"gateway-tls-default":  gateway(tlsListener(cert("any"))),

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -140,10 +141,35 @@ func (t *translation) gatewayRoutes(l model.GatewayListener) (*routev3.RouteConf
 	out := &routev3.RouteConfiguration{Name: gatewayName(l.Port), IgnorePortInHostMatching: true}
 	var origins []report.Origin
 	for _, h := range l.Hosts {
-		out.VirtualHosts = append(out.VirtualHosts, &routev3.VirtualHost{
-			Name: h.Host, Domains: []string{h.Host}, Routes: t.routes(h.Routes),
-		})
+		routes := t.routes(h.Routes)
+		if h.OneLabel {
+			routes = append(ofAuthority(h.Host, false, routes), ofAuthority(h.Host, true, t.otherwise(l.Hosts))...)
+		}
+		out.VirtualHosts = append(out.VirtualHosts, &routev3.VirtualHost{Name: h.Host, Domains: []string{h.Host}, Routes: routes})
 		origins = append(origins, routeOrigins(h.Routes)...)
 	}
 	return out, origins
+}
+
+// otherwise are the routes of names that no other host covers.
+func (t *translation) otherwise(hosts []model.VirtualHost) []*routev3.Route {
+	for _, h := range hosts {
+		if h.Host == "*" {
+			return t.routes(h.Routes)
+		}
+	}
+	return nil
+}
+
+// ofAuthority narrows routes to names with exactly one label in place of a
+// "*", or with any number of them but one: Envoy's own "*" covers both.
+func ofAuthority(host string, other bool, routes []*routev3.Route) []*routev3.Route {
+	for _, r := range routes {
+		r.Match.Headers = append(r.Match.Headers, &routev3.HeaderMatcher{
+			Name: ":authority", InvertMatch: other, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
+				StringMatch: fully(`(?i)[^.]+` + quoted(strings.TrimPrefix(host, "*")) + `(?::[0-9]+)?`),
+			},
+		})
+	}
+	return routes
 }
