@@ -53,10 +53,10 @@ spec:
 `, name)
 	for _, p := range probes {
 		fmt.Fprintf(&b, "  - name: %s\n    image: app\n    command: [app, serve, %q]\n", p.name, p.serves)
-		fmt.Fprintf(&b, "    livenessProbe: {%s, periodSeconds: 1, failureThreshold: %d, timeoutSeconds: 5}\n", p.handler, map[bool]int{true: 1, false: 2}[name == "sick"])
+		fmt.Fprintf(&b, "    livenessProbe: {%s, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 10}\n", p.handler)
 		if name == "well" {
-			fmt.Fprintf(&b, "    startupProbe: {%s, periodSeconds: 1, failureThreshold: 30, timeoutSeconds: 5}\n", p.handler)
-			fmt.Fprintf(&b, "    readinessProbe: {%s, periodSeconds: 1, timeoutSeconds: 5}\n", p.handler)
+			fmt.Fprintf(&b, "    startupProbe: {%s, periodSeconds: 1, failureThreshold: 30, timeoutSeconds: 10}\n", p.handler)
+			fmt.Fprintf(&b, "    readinessProbe: {%s, periodSeconds: 1, timeoutSeconds: 10}\n", p.handler)
 		}
 	}
 	return b.String()

@@ -229,6 +229,7 @@ func (l *logs) complaints() string {
 	defer l.mu.Unlock()
 	var out strings.Builder
 	files, _ := filepath.Glob(filepath.Join(l.dir, "*", "meshd*.log"))
+	files = append(files, filepath.Join(filepath.Dir(l.dir), "daemon.log"))
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
 		if err != nil || len(raw) <= l.read[f] {
@@ -246,7 +247,7 @@ func (l *logs) complaints() string {
 }
 
 var (
-	complaint = regexp.MustCompile(`\]\[(error|critical)\]|\[warning\]\[config\]|rejected|level=ERROR|"level":"ERROR"|panic|DATA RACE|Caught`)
+	complaint = regexp.MustCompile(`\]\[(error|critical)\]|\[warning\]\[config\]|rejected|level=ERROR|"level":"ERROR"|"PodGone"|panic|DATA RACE|Caught`)
 	explained = regexp.MustCompile(strings.Join([]string{
 		// A proxy starts before its agent has a certificate, and outlives meshd.
 		`DeltaAggregatedResources gRPC config stream (to .* )?closed`,
