@@ -3,6 +3,7 @@ package crds
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -138,6 +139,8 @@ type watch struct {
 	// findings of the last state emitted; nil before the first.
 	findings []report.Finding
 	emitted  bool
+	// stale: files have changed, or could not be listed, since the last publish looked at them all.
+	stale bool
 }
 
 // pending is a version of a file that would take something away; the zero stamp is a file that is gone.
@@ -157,7 +160,7 @@ func (w *watch) read(now bool) time.Duration {
 	var fault []report.Finding
 	if err != nil {
 		// The folder is away, perhaps to be replaced: what was read of it stays in force.
-		poll = true
+		poll, w.stale = true, true
 		fault = append(fault, report.Finding{
 			Condition: report.Accepted, Reason: report.Unreadable, File: w.source.path, Message: err.Error(),
 		})
@@ -167,7 +170,11 @@ func (w *watch) read(now bool) time.Duration {
 	if poll {
 		wait = min(wait, pollInterval)
 	}
-	w.publish(fault)
+	if w.stale || !w.emitted {
+		// With a fault it stays stale: the next reading is to take the finding away.
+		w.stale = len(fault) > 0
+		w.publish(fault)
+	}
 	return wait
 }
 
@@ -185,6 +192,7 @@ func (w *watch) update(paths []string, now bool) time.Duration {
 		there[path] = true
 		if f == old || now || !worse(old, f) {
 			delete(w.pending, path)
+			w.stale = w.stale || differs(old, f)
 			w.files[path] = f
 			continue
 		}
@@ -192,7 +200,7 @@ func (w *watch) update(paths []string, now bool) time.Duration {
 			wait = min(wait, left)
 			continue
 		}
-		w.files[path] = f
+		w.files[path], w.stale = f, true
 	}
 	for path := range w.files {
 		if there[path] {
@@ -204,6 +212,7 @@ func (w *watch) update(paths []string, now bool) time.Duration {
 		}
 		delete(w.files, path)
 		delete(w.pending, path)
+		w.stale = true
 	}
 	maps.DeleteFunc(w.pending, func(path string, _ pending) bool { return !there[path] && w.files[path] == nil })
 	return wait
@@ -222,6 +231,12 @@ func (w *watch) unsettled(path string, version stamp) time.Duration {
 		delete(w.pending, path)
 	}
 	return left
+}
+
+// differs reports whether a file may say something else than before. A file
+// that could not be read has no sum, and always may.
+func differs(old, f *sourceFile) bool {
+	return f != old && (old == nil || old.sum != f.sum || f.sum == [sha256.Size]byte{})
 }
 
 // worse reports whether a new version of a file has a fault, or lacks an object that the old one has.
