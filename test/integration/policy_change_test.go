@@ -18,9 +18,9 @@ func authorizeOpenConnection(w *world) {
 		done <- err
 	}()
 	enc, dec := json.NewEncoder(toIn), json.NewDecoder(fromOut)
-	ask := func() reply {
+	askFor := func(path string) reply {
 		w.Helper()
-		if err := enc.Encode(get("http://target/open")); err != nil {
+		if err := enc.Encode(get("http://target" + path)); err != nil {
 			w.Fatal(err)
 		}
 		var r reply
@@ -29,6 +29,7 @@ func authorizeOpenConnection(w *world) {
 		}
 		return r
 	}
+	ask := func() reply { return askFor("/open") }
 	want := func(code int, reused bool) {
 		w.Helper()
 		if r := ask(); r.Code != code || r.Reused != reused {
@@ -39,6 +40,24 @@ func authorizeOpenConnection(w *world) {
 	for range 3 {
 		w.with(authz("open", `{action: Deny, rules: [{to: [{paths: [/open]}]}]}`), func() { want(403, true) })
 		want(200, true)
+	}
+	// What depends on the normalised path holds for connections that are older than the first path rule.
+	w.with(authz("audited", `{action: Deny, mode: Audit, rules: [{to: [{paths: ["/closed/*"]}]}]}`), func() {
+		if r := askFor("/x%2fclosed"); r.Code != 200 {
+			w.Errorf("an audit changes a verdict: %+v", r)
+		}
+	})
+	for range 3 {
+		w.with(authz("open", `{action: Deny, rules: [{to: [{paths: ["/closed/*"]}]}]}`), func() {
+			for range 3 {
+				if r := askFor("/x%2fclosed"); r.Code != 400 && r.Code != 403 {
+					w.Errorf("%%2f where paths are looked at: %+v", r)
+				}
+			}
+		})
+		if r := askFor("/x%2fclosed"); r.Code != 200 && r.Code != 400 {
+			w.Errorf("%%2f where no paths are looked at: %+v", r)
+		}
 	}
 	w.with(peers("open", `{mode: Permissive}`), func() { want(200, true) })
 	if err := toIn.Close(); err != nil {

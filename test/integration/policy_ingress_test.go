@@ -159,7 +159,10 @@ func ingressPolicies(w *world) {
 	w.with(ingress("a", `rules: [`+rule("a.example", path("/", "Prefix", toService("target", 80)))+`]`)+
 		authz("gateway", `{action: Allow, targetRefs: [{kind: Service, name: target}], rules: [{sources: [`+gateway+`], to: [{paths: ["/open/*", /slow]}]}]}`)+
 		traffic("slow", toTarget, `timeout: {request: 200ms}`), func() {
-		w.hosts(map[string]int{"a.example/open/x": 200, "a.example/closed": 403, "a.example/open/../closed": 403, "a.example/slow": 504, "a.example/open%2fx": 400})
+		w.hosts(map[string]int{"a.example/open/x": 200, "a.example/closed": 403, "a.example/open/../closed": 403, "a.example/slow": 504})
+		w.eventually("escaped slashes are refused", func() bool {
+			return w.ask(outsider, question{URL: "http://" + w.gateway() + "/open%2fx", Host: "a.example"})[0].Code == 400
+		}, func() string { return "" })
 		w.verdicts(verdict{alice, get("http://target/open/x"), 403})
 	})
 }

@@ -45,6 +45,8 @@ const (
 
 	// defaultPolicy is what denied where no policy applies: MeshConfig's default.
 	defaultPolicy = "MeshConfig/default"
+	// escapedSlash is what denied a path with %2f or %5c where paths are looked at.
+	escapedSlash = "escaped slash"
 	// maxNamed bounds how many policies a denial names.
 	maxNamed = 5
 )
@@ -82,10 +84,14 @@ func (t *translation) rbac(p model.InboundPort) {
 		return
 	}
 	http := g.as(true)
+	denied := http.denying(p.Authz.Deny)
+	if hasPathRules(p.Authz) {
+		denied = refuseEscapedSlashes(denied)
+	}
 	for part, m := range map[string]*httprbacv3.RBAC{
 		auditPart: {ShadowRules: http.allowing(p.Authz.AuditAllow), ShadowRulesStatPrefix: "audit_allow_"},
 		denyPart: {
-			Rules: http.denying(p.Authz.Deny), ShadowRules: http.denying(p.Authz.AuditDeny),
+			Rules: denied, ShadowRules: http.denying(p.Authz.AuditDeny),
 			RulesStatPrefix: "deny_", ShadowRulesStatPrefix: "audit_deny_", TrackPerRuleStats: true,
 		},
 		allowPart:   {ShadowRules: orAnybody(http.enforcedAllow(p.Authz)), ShadowRulesStatPrefix: allowStat, TrackPerRuleStats: true},
@@ -219,9 +225,21 @@ func authzOrigins(a model.Authz) []report.Origin {
 	return out
 }
 
-// hasPathRules reports whether any rule looks at paths: then %2f and %5c are refused.
+// refuseEscapedSlashes denies what the connection manager answers with 400: a
+// connection that is older than the first path rule still has the former one.
+func refuseEscapedSlashes(r *rbacv3.RBAC) *rbacv3.RBAC {
+	if r == nil {
+		r = &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{}}
+	}
+	r.Policies[escapedSlash] = &rbacv3.Policy{
+		Principals: []*rbacv3.Principal{anyone()}, Permissions: []*rbacv3.Permission{urlPath(fully("(?i).*%(?:2f|5c).*"))},
+	}
+	return r
+}
+
+// hasPathRules reports whether any rule in force looks at paths: then %2f and %5c are refused.
 func hasPathRules(a model.Authz) bool {
-	for _, list := range [][]model.AuthzPolicy{a.Deny, a.Allow, a.AuditDeny, a.AuditAllow} {
+	for _, list := range [][]model.AuthzPolicy{a.Deny, a.Allow} {
 		for _, p := range list {
 			for _, r := range p.Rules {
 				if slices.ContainsFunc(r.To, func(to model.AuthzTo) bool { return len(to.Paths)+len(to.GRPC) > 0 }) {
