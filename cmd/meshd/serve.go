@@ -105,11 +105,11 @@ func newDaemon(f serveFlags, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot, _, err := crds.Load(f.config)
+	d.source = crds.NewFileSource(f.config, crds.FileOptions{})
+	snapshot, _, err := d.source.Load()
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
-	d.source = crds.NewFileSource(f.config, crds.FileOptions{})
 	first, _ := compile.Compile(snapshot, compile.Config{SystemNamespace: f.namespace, CIDRs: cidrs})
 	trustDomain := first.Settings.TrustDomain
 	if err := d.openAuthority(trustDomain, snapshot); err != nil {

@@ -59,7 +59,7 @@ func TestBadDocuments(t *testing.T) {
 		{"string for list", service("  ports: http\n"), 5, report.Invalid, "spec.ports", "a list, not string", "Service default/x"},
 		{"list for object", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: []\n", 4, report.Invalid, "spec", "an object, not array", "Service default/x"},
 		{"label is a number", "apiVersion: v1\nkind: Service\nmetadata:\n  name: x\n  labels: {a: 1}\nspec: {ports: [{port: 1}]}\n", 5, report.Invalid, "metadata.labels.a", "a string, not number", "Service default/x"},
-		{"bad base64", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: '%'}\n", 1, report.Invalid, "", "base64", "Secret default/x"},
+		{"bad base64", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: '%'}\n", 4, report.Invalid, "data.a", "base64", "Secret default/x"},
 
 		{"bad name", "apiVersion: v1\nkind: Pod\nmetadata: {name: Not_Valid}\nspec: {containers: [{name: a}]}\n", 3, report.Invalid, "metadata.name", "lower case", "Pod default/Not_Valid"},
 		{"bad Service name", "apiVersion: v1\nkind: Service\nmetadata: {name: a.b}\nspec: {ports: [{port: 1}]}\n", 3, report.Invalid, "metadata.name", "DNS-1035", "Service default/a.b"},

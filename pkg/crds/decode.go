@@ -3,6 +3,7 @@ package crds
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -238,9 +239,30 @@ func (f *finder) addDecoding(raw []byte, strict []error, err error) {
 			cure = ": put it in quotes"
 		}
 		f.add(report.Invalid, path, fmt.Sprintf("must be %s, not %s%s", typeName(wrong.Type), wrong.Value, cure))
+	case err != nil && f.badBase64(raw):
 	case err != nil:
 		f.add(report.Invalid, "", err.Error())
 	}
+}
+
+// badBase64 tells of the bytes in data and binaryData that cannot be read, if there are any.
+func (f *finder) badBase64(raw []byte) bool {
+	var o struct{ Data, BinaryData map[string]string }
+	if json.Unmarshal(raw, &o) != nil {
+		return false
+	}
+	name, values, plain := "data", o.Data, "stringData"
+	if f.ref.Kind == "ConfigMap" {
+		name, values, plain = "binaryData", o.BinaryData, "data"
+	}
+	found := false
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if _, err := base64.StdEncoding.DecodeString(values[key]); err != nil {
+			f.add(report.Invalid, name+"."+key, "must be in base64: plain text goes into "+plain)
+			found = true
+		}
+	}
+	return found
 }
 
 // typeName says in a user's words what a field holds.

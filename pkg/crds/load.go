@@ -23,9 +23,34 @@ import (
 // are taken to be as old as the youngest one that says it (or of 1970): a
 // single reading has no history, and the same files give the same snapshot.
 func Load(path string) (*Snapshot, []report.Finding, error) {
-	paths, err := listFiles(path, nil)
+	files, err := readFiles(path)
 	if err != nil {
 		return nil, nil, err
+	}
+	objects, findings := merge(files, nil, youngest(files))
+	return objects.snapshot(), findings, nil
+}
+
+// Load is Load of the source's path, for what must be known before Run: a file
+// that is still the same then is not decoded again. It may not be called once
+// Run has begun.
+func (s *FileSource) Load() (*Snapshot, []report.Finding, error) {
+	files, err := readFiles(s.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.loaded = make(map[string]*sourceFile, len(files))
+	for _, f := range files {
+		s.loaded[f.path] = f
+	}
+	objects, findings := merge(files, nil, youngest(files))
+	return objects.snapshot(), findings, nil
+}
+
+func readFiles(path string) ([]*sourceFile, error) {
+	paths, err := listFiles(path, nil)
+	if err != nil {
+		return nil, err
 	}
 	var files []*sourceFile
 	for _, p := range paths {
@@ -33,13 +58,12 @@ func Load(path string) (*Snapshot, []report.Finding, error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return nil, nil, err
+			return nil, err
 		default:
 			files = append(files, f)
 		}
 	}
-	objects, findings := merge(files, nil, youngest(files))
-	return objects.snapshot(), findings, nil
+	return files, nil
 }
 
 func youngest(files []*sourceFile) time.Time {

@@ -43,6 +43,7 @@ type FileSource struct {
 	path    string
 	now     func() time.Time
 	settle  time.Duration
+	loaded  map[string]*sourceFile // by Load
 	rescans chan chan error
 	stopped chan struct{}
 }
@@ -72,6 +73,7 @@ func (s *FileSource) Run(ctx context.Context, emit func(*Snapshot, []report.Find
 	}
 	defer func() { _ = watcher.Close() }() // nothing is read from it any more
 	w := &watch{source: s, add: watcher.Add, emit: emit, files: map[string]*sourceFile{}, pending: map[string]pending{}}
+	maps.Copy(w.files, s.loaded)
 	if _, err := listFiles(s.path, nil); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -296,6 +297,42 @@ func TestRescanEnds(t *testing.T) {
 	}
 	if err := NewFileSource(filepath.Join(t.TempDir(), "none"), FileOptions{}).Run(t.Context(), nil); err == nil {
 		t.Error("a path that is not there is no error")
+	}
+}
+
+// TestRunAfterLoad: what has changed since counts, and what has not is in the first state too.
+func TestRunAfterLoad(t *testing.T) {
+	dir := t.TempDir()
+	write := func(file, name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(serviceAccount("a", name)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, name := range []string{"same", "before", "gone"} {
+		write(fmt.Sprintf("%d.yaml", i), name)
+	}
+	source := NewFileSource(dir, FileOptions{})
+	loaded, _, err := source.Load()
+	if err != nil || len(loaded.ServiceAccounts) != 3 {
+		t.Fatalf("%v, %v", loaded, err)
+	}
+	write("1.yaml", "after")
+	if err := os.Remove(filepath.Join(dir, "2.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []string
+	err = source.Run(ctx, func(s *Snapshot, _ []report.Finding) {
+		for _, a := range s.ServiceAccounts {
+			got = append(got, a.Name)
+		}
+		cancel()
+	})
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, []string{"after", "same"}) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
