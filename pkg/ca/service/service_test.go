@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +81,18 @@ func peerContext(t *testing.T) context.Context {
 	return authn.WithPeer(t.Context(), authn.Peer{Identity: catest.MeshdID(t)})
 }
 
+// observed tells when somebody begins to wait for the context's end.
+type observed struct {
+	context.Context
+	once    *sync.Once
+	waiting chan struct{}
+}
+
+func (o observed) Done() <-chan struct{} {
+	o.once.Do(func() { close(o.waiting) })
+	return o.Context.Done()
+}
+
 // TestBusy: one is signed, one waits, the third is told to come again at once;
 // one that gives up waiting makes room.
 func TestBusy(t *testing.T) {
@@ -89,19 +102,12 @@ func TestBusy(t *testing.T) {
 	call := func(ctx context.Context) { _, err := srv.Sign(ctx, &cav1.SignRequest{}); errs <- err }
 	go call(peerContext(t))
 	<-s.started
-	waiting, giveUp := context.WithCancel(peerContext(t))
-	go call(waiting)
-	// The queue is full as soon as the second has been admitted: try until the third is refused.
-	for {
-		canceled, cancel := context.WithCancel(peerContext(t))
-		cancel()
-		_, err := srv.Sign(canceled, &cav1.SignRequest{})
-		if status.Code(err) == codes.ResourceExhausted {
-			break
-		}
-		if status.Code(err) != codes.Canceled {
-			t.Fatalf("got %v", err)
-		}
+	ctx, giveUp := context.WithCancel(peerContext(t))
+	second := observed{Context: ctx, once: &sync.Once{}, waiting: make(chan struct{})}
+	go call(second)
+	<-second.waiting // it has its place in the queue
+	if _, err := srv.Sign(peerContext(t), &cav1.SignRequest{}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the third gets %v", err)
 	}
 	giveUp()
 	if err := <-errs; status.Code(err) != codes.Canceled {
