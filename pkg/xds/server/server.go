@@ -179,8 +179,11 @@ func (s *Server) rekey(st *stream, key scope.Key) {
 	s.unindex(st)
 	asked := st.setKey(key)
 	s.index(st)
-	st.proxy.settled = false
-	st.proxy.grace.Reset(s.grace)
+	if st.proxy.onDemand != nil {
+		// What it uses must be in the new snapshot first; one that has asked for nothing uses nothing.
+		st.proxy.settled = false
+		st.proxy.grace.Reset(s.grace)
+	}
 	s.mu.Unlock()
 	s.record(st, acks.Event{Kind: acks.Rekeyed})
 	s.demander.Demand(key, asked, st.who().Name)

@@ -135,6 +135,25 @@ func TestRekey(t *testing.T) {
 	f.until(t, func(ps []acks.ProxyState) bool { return synced(ps) && ps[0].Key == other && ps[0].Destinations == 1 })
 }
 
+// Who has asked for nothing loses nothing by another key: no grace.
+func TestRekeyOfOneThatHasAskedForNothing(t *testing.T) {
+	f := newFixture(t, Limits{})
+	f.cache.Publish(accountsKey(), shop())
+	c := f.start(t)
+	other := accountsKey()
+	other.Labels = "app=accounts"
+	f.mu.Lock()
+	f.keys["sidecar~shop/accounts-1"] = other
+	f.mu.Unlock()
+	f.Rekey()
+	rs := shop()
+	rs[envoy.ClusterType], rs[envoy.EndpointType] = rs[envoy.ClusterType][:1], rs[envoy.EndpointType][:1]
+	f.cache.Publish(other, rs)
+	c.expect(envoy.ClusterType, "-out|shop/b|80")
+	c.expect(envoy.EndpointType, "-out|shop/b|80")
+	f.until(t, func(ps []acks.ProxyState) bool { return synced(ps) && ps[0].Key == other })
+}
+
 // Nothing is removed from a sidecar whose on-demand stream has not told what it uses.
 func TestNoRemovalBeforeTheOnDemandStream(t *testing.T) {
 	f := newFixture(t, Limits{})
