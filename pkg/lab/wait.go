@@ -39,9 +39,44 @@ func (d *daemon) await(ctx context.Context, out *Outcome) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			d.lastWord(context.WithoutCancel(ctx), out)
 			return
 		}
 	}
+}
+
+// lastWordWait is how long meshd may take to answer when the waiting is over.
+const lastWordWait = 2 * time.Second
+
+// lastWord adds what meshd says of the objects although pods are still waited
+// for: what it refuses is to be told all the same.
+func (d *daemon) lastWord(ctx context.Context, out *Outcome) {
+	if d.meshd == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastWordWait)
+	defer cancel()
+	state, err := d.meshd.State(ctx, 0)
+	if err != nil {
+		return // meshd's own pod is among those that are waited for
+	}
+	view, _ := d.store.View()
+	v := judge(view, out.Objects, state)
+	for _, p := range v.pending {
+		if !slices.Contains(out.Pending, p) {
+			out.Pending = append(out.Pending, p)
+		}
+	}
+	out.take(v)
+}
+
+// take moves what meshd refuses from the objects to the refusals.
+func (o *Outcome) take(v verdict) {
+	o.Refused = append(o.Refused, v.refused...)
+	o.Notes = append(o.Notes, v.notes...)
+	o.Objects = slices.DeleteFunc(o.Objects, func(k report.Object) bool {
+		return slices.ContainsFunc(v.refused, func(f report.Finding) bool { return f.Object == k })
+	})
 }
 
 // closedAfter is a channel that is closed after a time, or when ctx is done.
@@ -77,11 +112,8 @@ func (d *daemon) awaitMesh(ctx context.Context, out *Outcome) bool {
 	if len(v.pending) > 0 {
 		return false
 	}
-	out.Refused = append(out.Refused, v.refused...)
-	out.Notes = append(out.Notes, append(v.notes, unsynced(state)...)...)
-	out.Objects = slices.DeleteFunc(out.Objects, func(o report.Object) bool {
-		return slices.ContainsFunc(v.refused, func(f report.Finding) bool { return f.Object == o })
-	})
+	out.take(v)
+	out.Notes = append(out.Notes, unsynced(state)...)
 	return true
 }
 
