@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -46,6 +47,7 @@ func runAll(ctx context.Context) error {
 		return err
 	}
 	var all []figure
+	var failed error // one section's fault hides no other's figures
 	for _, s := range []section{{"functions", functions}, {"wire", wire}, {"lab", labFigures}, {"demo", demoTime}} {
 		if *only != "" && *only != s.name {
 			continue
@@ -53,14 +55,17 @@ func runAll(ctx context.Context) error {
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", s.name)
 		figures, err := s.measure(ctx, dir)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 		all = append(all, figures...)
+		if ctx.Err() != nil {
+			return failed
+		}
 	}
 	if *asJSON {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
-		return enc.Encode(machine{CPUs: cpus(), Model: cpuModel(), Figures: all})
+		return errors.Join(failed, enc.Encode(machine{CPUs: cpus(), Model: cpuModel(), Figures: all}))
 	}
-	return printTable(os.Stdout, all)
+	return errors.Join(failed, printTable(os.Stdout, all))
 }
