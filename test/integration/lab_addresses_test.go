@@ -67,6 +67,10 @@ func addressFeatures() []feature {
 			if a := w.tcp("deploy/self", "-first", "-send", "hello", "self:9002"); a.Received != "hello" {
 				w.Errorf("%+v", a)
 			}
+			// Loopback is no one's business.
+			if a := w.get("deploy/self", "http://127.0.0.1:8080/x"); a.Code != 200 || !strings.HasPrefix(a.Seen.Peer, "127.0.0.1:") {
+				w.Errorf("%+v", a)
+			}
 		}},
 	}
 }

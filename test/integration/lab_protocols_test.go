@@ -8,11 +8,11 @@ import (
 
 // together are features that do not get in each other's way.
 func together() []feature {
-	return slices.Concat(protocolFeatures(), addressFeatures(), probeFeatures(), outsideFeatures(), serverFeatures())
+	return slices.Concat(protocolFeatures(), addressFeatures(), probeFeatures(), outsideFeatures(), serverFeatures(), changeFeatures())
 }
 
 // alone are features that change the whole mesh.
-func alone() []feature { return slices.Concat(egressFeatures(), restartFeatures()) }
+func alone() []feature { return slices.Concat(egressFeatures(), scopeFeatures(), restartFeatures()) }
 
 const (
 	client   = "features/deploy/client"
@@ -31,6 +31,17 @@ func protocolFeatures() []feature {
 			w.meshed(w.get(client, "http://server:8082/x"), clientID)
 		}},
 		{name: "http undeclared obeys", manifest: undeclared, test: testUndeclared},
+		{name: "http bodies", manifest: fresh("http", 7357), test: func(w *world) {
+			// The very first request to the address has a body that no buffer holds.
+			for range 2 {
+				for _, flags := range [][]string{nil, {"-h2"}} {
+					args := append(flags, "-method", "POST", "-body", "3000000", "http://new."+w.ns+":7357/echo")
+					if a := w.get(client, args...); a.Code != 200 || a.Body != "same" || a.Error != "" {
+						w.Errorf("%v: %+v", flags, a)
+					}
+				}
+			}
+		}},
 		{name: "http2 by prior knowledge", test: func(w *world) {
 			a := w.get(client, "-h2", "http://server:8081/x")
 			w.meshed(a, clientID)

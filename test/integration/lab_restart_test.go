@@ -13,26 +13,8 @@ import (
 )
 
 func restartFeatures() []feature {
-	return []feature{{name: "meshd killed while a first connection waits", manifest: restartServer, test: testRestart}}
+	return []feature{{name: "meshd killed while a first connection waits", manifest: fresh("http", 7361), test: testRestart}}
 }
-
-// restartServer has a port that no other test uses: an address that a proxy has
-// asked for before is not asked for again, whosever it is now.
-const restartServer = `
-apiVersion: v1
-kind: Service
-metadata: {name: new, namespace: NS}
-spec: {selector: {app: new}, ports: [{name: http, port: 7357, targetPort: 8080}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: new, namespace: NS}
-spec:
-  selector: {matchLabels: {app: new}}
-  template:
-    metadata: {labels: {app: new}}
-    spec: {containers: [{name: new, image: app, command: [app, serve, "http:8080"]}]}
-`
 
 func testRestart(w *world) {
 	meshd := w.meshdProcess()
@@ -43,7 +25,7 @@ func testRestart(w *world) {
 	w.Cleanup(func() { _ = syscall.Kill(meshd, syscall.SIGKILL) }) // if it still stands
 	connected, out, done := make(chan struct{}), &bytes.Buffer{}, make(chan error, 1)
 	go func() {
-		_, err := w.Exec(w.Context(), w.in(client), []string{"app", "get", "-tell", "http://new." + w.ns + ":7357/x"},
+		_, err := w.Exec(w.Context(), w.in(client), []string{"app", "get", "-tell", "http://new." + w.ns + ":7361/x"},
 			lab.Streams{Out: out, Err: onWrite(sync.OnceFunc(func() { close(connected) }))})
 		done <- err
 	}()

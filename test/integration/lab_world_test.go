@@ -47,11 +47,11 @@ func (w *world) delete(yaml string) {
 	}
 }
 
-// in names a pod: [NAMESPACE/]POD or [NAMESPACE/]deploy/NAME, and its container after "@".
+// in names a pod: [NAMESPACE/]POD or [NAMESPACE/]deploy/NAME (or job/), and its container after "@".
 func (w *world) in(pod string) lab.Target {
 	pod, container, _ := strings.Cut(pod, "@")
 	t := lab.Target{Namespace: w.ns, Pod: pod, Container: container}
-	if ns, rest, ok := strings.Cut(pod, "/"); ok && ns != "deploy" && ns != "sts" {
+	if ns, rest, ok := strings.Cut(pod, "/"); ok && ns != "deploy" && ns != "job" {
 		t.Namespace, t.Pod = ns, rest
 	}
 	return t

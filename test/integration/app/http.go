@@ -32,6 +32,7 @@ func serveHTTP(l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", describe)
 	mux.HandleFunc("/counted", counted())
+	mux.HandleFunc("/echo", echoBody)
 	mux.HandleFunc("/status/{code}", answerStatus)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("/ws", echoWebsocket)
@@ -65,6 +66,20 @@ func counted() http.HandlerFunc {
 			n.Add(1)
 		}
 		fmt.Fprint(w, n.Load())
+	}
+}
+
+// echoBody sends the body back while it comes.
+func echoBody(w http.ResponseWriter, r *http.Request) {
+	err := http.NewResponseController(w).EnableFullDuplex()
+	if r.ProtoMajor > 1 {
+		err = nil // it is always so
+	}
+	if err == nil {
+		_, err = io.Copy(w, r.Body)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "echo:", err)
 	}
 }
 
@@ -112,6 +127,7 @@ func get(args []string) error {
 	host := flags.String("host", "", "Host header, and name in TLS")
 	h2 := flags.Bool("h2", false, "HTTP/2 by prior knowledge")
 	method := flags.String("method", http.MethodGet, "HTTP method")
+	body := flags.Int("body", 0, "send so many bytes; the answer's body is said to be the \"same\" or not")
 	tell := flags.Bool("tell", false, "print a line to stderr when connected")
 	wait := flags.Duration("timeout", 30*time.Second, "give up after")
 	if err := flags.Parse(args); err != nil {
@@ -135,12 +151,19 @@ func get(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *wait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, *method, flags.Arg(0), nil)
+	sent := strings.Repeat("0123456789abcdef", *body/16)
+	req, err := http.NewRequestWithContext(ctx, *method, flags.Arg(0), strings.NewReader(sent))
 	if err != nil {
 		return err
 	}
 	req.Host = *host
-	return printJSON(ask(transport, req))
+	out := ask(transport, req)
+	if *body > 0 && out.Body == sent {
+		out.Body = "same"
+	} else if *body > 0 {
+		out.Body = fmt.Sprintf("different: %d bytes", len(out.Body))
+	}
+	return printJSON(out)
 }
 
 func ask(transport http.RoundTripper, req *http.Request) httpAnswer {

@@ -1,0 +1,153 @@
+package integration
+
+import (
+	"strings"
+	"syscall"
+)
+
+// changeFeatures are about what changes under a proxy that knows it already.
+func changeFeatures() []feature {
+	return []feature{
+		{name: "a port changes its protocol", manifest: fresh("http", 7358), test: testProtocolChanges},
+		{name: "an address changes hands", test: testAddressChangesHands},
+		{name: "a service without endpoints", manifest: noEndpoints, test: testNoEndpoints},
+		{name: "a job calls", manifest: aJob, test: func(w *world) {
+			for _, container := range []string{"first", "then"} {
+				said := func() string { return w.log("job/once@" + container) }
+				w.eventually(container+" has called", func() bool {
+					return strings.Contains(said(), `"code":200`) && strings.Contains(said(), "/ns/"+w.ns+"/sa/own")
+				}, said)
+			}
+			ended := func() string { return w.pod(w.ns, "once-").Phase }
+			w.eventually("the job has ended", func() bool { return ended() == "Succeeded" }, ended)
+		}},
+	}
+}
+
+// fresh is a server on a port that must be no other test's: an address that a proxy
+// has asked for before is not asked for again, whosever it is now.
+func fresh(protocol string, port int) string {
+	return freshService(protocol, port) + `
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: new, namespace: NS}
+spec:
+  selector: {matchLabels: {app: new}}
+  template:
+    metadata: {labels: {app: new}}
+    spec: {containers: [{name: new, image: app, command: [app, serve, "http:8080", "banner:9002"]}]}
+`
+}
+
+func freshService(protocol string, port int) string {
+	target := map[string]string{"http": "8080", "tcp": "9002", "other": "8080"}[protocol]
+	return strings.NewReplacer("PROTOCOL", protocol, "NUMBER", itoa(port), "TARGET", target).Replace(`
+apiVersion: v1
+kind: Service
+metadata: {name: new, namespace: NS}
+spec: {selector: {app: new}, ports: [{name: PROTOCOL, port: NUMBER, targetPort: TARGET}]}
+`)
+}
+
+// testProtocolChanges: what has been promoted to HTTP becomes TCP, and comes back.
+func testProtocolChanges(w *world) {
+	at := "new." + w.ns + ":7358"
+	speaks := func(protocol string) {
+		w.Helper()
+		if protocol == "tcp" {
+			w.greets(at)
+			return
+		}
+		w.meshed(w.get(client, "http://"+at+"/x"), clientID)
+	}
+	speaks("http")
+	for _, protocol := range []string{"tcp", "http", "other", "tcp", "other", "http"} {
+		w.must(w.T, strings.ReplaceAll(freshService(protocol, 7358), "NS", w.ns))
+		speaks(protocol)
+		speaks(protocol)
+	}
+}
+
+// testAddressChangesHands: the address of a Service that has gone is another's.
+func testAddressChangesHands(w *world) {
+	w.apply(fresh("http", 7359))
+	w.meshed(w.get(client, "http://new."+w.ns+":7359/x"), clientID)
+	at := w.lookup4("new." + w.ns)
+	w.delete(freshService("http", 7359))
+	if a := w.get(client, "http://"+at+":7359/x"); a.Code == 200 {
+		w.Errorf("a Service that has gone answers: %+v", a)
+	}
+	heir := strings.NewReplacer("NS", w.ns, "name: new", "name: heir", "selector:", "clusterIP: "+at+", selector:")
+	w.must(w.T, heir.Replace(freshService("tcp", 7359)))
+	w.greets(at + ":7359")
+	w.greets("heir." + w.ns + ":7359")
+	w.Cleanup(func() { w.delete(strings.ReplaceAll(freshService("tcp", 7359), "name: new", "name: heir")) })
+}
+
+const noEndpoints = `
+apiVersion: v1
+kind: Service
+metadata: {name: empty, namespace: NS}
+spec: {selector: {app: empty}, ports: [{name: http, port: 80}, {name: tcp, port: 9001}, {name: other, port: 9002}]}
+`
+
+// testNoEndpoints: told at once, not waited for; and others are not concerned.
+func testNoEndpoints(w *world) {
+	if a := w.get(client, "http://empty."+w.ns+"/x"); a.Code != 503 {
+		w.Errorf("%+v", a)
+	}
+	if a := w.get(client, "http://empty."+w.ns+":9002/x"); a.Code != 503 {
+		w.Errorf("undeclared: %+v", a)
+	}
+	if a := w.tcp(client, "-send", "hello", "empty."+w.ns+":9001"); a.Received != "" {
+		w.Errorf("%+v", a)
+	}
+	// A port that it has not.
+	if a := w.tcp(client, "-send", "hello", "empty."+w.ns+":9003"); a.Received != "" {
+		w.Errorf("%+v", a)
+	}
+	w.meshed(w.get(client, "http://server/x"), clientID)
+}
+
+// aJob calls from an init container, and ends although its sidecar would not.
+const aJob = ownAccount + `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once, namespace: NS}
+spec:
+  template:
+    spec:
+      serviceAccountName: own
+      restartPolicy: Never
+      initContainers: [{name: first, image: app, command: [app, get, "http://server.features/x"]}]
+      containers: [{name: then, image: app, command: [app, get, "http://server.features/y"]}]
+`
+
+func scopeFeatures() []feature {
+	return []feature{{name: "scope all asks for nothing", manifest: fresh("http", 7360), test: func(w *world) {
+		w.meshConfig("scope: All")
+		meshd := w.meshdProcess()
+		// With a meshd that stands still nothing can be asked.
+		if err := syscall.Kill(meshd, syscall.SIGSTOP); err != nil {
+			w.Fatal(err)
+		}
+		w.Cleanup(func() {
+			if err := syscall.Kill(meshd, syscall.SIGCONT); err != nil {
+				w.Error(err)
+			}
+		})
+		w.meshed(w.get(client, "-timeout", "9s", "http://new."+w.ns+":7360/x"), clientID)
+	}}}
+}
+
+// lookup4 is a name's IPv4 address.
+func (w *world) lookup4(name string) string {
+	w.Helper()
+	out, code := w.exec(client, "getent", "ahostsv4", name)
+	if f := strings.Fields(out); code == 0 && len(f) > 0 {
+		return f[0]
+	}
+	w.Fatalf("%s has no address: %s", name, out)
+	return ""
+}
