@@ -42,7 +42,7 @@ spec:
       containers:
       - name: server
         image: app
-        command: [app, serve, "http:8080", "http:8081", "http:8082", "echo:9001", "banner:9002", "banner:9012", "count:9003", "talker:9005", "grpc:9004"]
+        command: [app, serve, "http:8080", "http:8081", "http:8082", "echo:9001", "banner:9002", "banner:9012", "count:9003", "talker:9005", "grpc:9004", "grpc:9014", "https:8443", "https:8444"]
         readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
 ---
 apiVersion: apps/v1
@@ -76,4 +76,7 @@ spec:
   - {name: tcp-count, port: 9003}
   - {name: tcp-talker, port: 9005}
   - {name: grpc, port: 9004}
+  - {name: calls, port: 9014}
+  - {name: https, port: 8443}
+  - {name: secure, port: 8444}
 `

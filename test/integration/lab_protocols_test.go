@@ -65,15 +65,17 @@ func protocolFeatures() []feature {
 		{name: "tcp server first", test: func(w *world) { w.greets("server:9002") }},
 		{name: "tcp server first undeclared", test: func(w *world) { w.greets("server:9012") }},
 		{name: "tcp half close", test: testHalfClose},
-		{name: "grpc", test: func(w *world) {
-			a := app[grpcAnswer](w, client, "grpc", "server:9004")
-			if a.Error != "" || a.Check != "SERVING" || a.Watch != "SERVING" || len(a.Pongs) != 3 {
-				w.Fatalf("%+v", a)
-			}
-			for _, p := range a.Pongs {
-				if f := strings.Fields(p); !fromProxy(f[len(f)-1]) {
-					w.Errorf("%s: not from its own proxy", p)
+		{name: "grpc", test: func(w *world) { w.calls("server:9004") }},
+		{name: "grpc undeclared", test: func(w *world) { w.calls("server:9014") }},
+		{name: "tls of the application", test: func(w *world) {
+			// Declared and undeclared: carried as it is, inside of the mesh's own.
+			for _, port := range []string{"8443", "8444"} {
+				a := w.get(client, "https://server:"+port+"/x")
+				w.answered(a)
+				if !fromProxy(a.Seen.Peer) || len(a.Seen.Headers["X-Forwarded-Client-Cert"]) > 0 {
+					w.Errorf("%s: %+v", port, a.Seen)
 				}
+				w.cut(w.get(outsider, "https://server.features:"+port+"/x"))
 			}
 		}},
 		{name: "websocket", test: func(w *world) { w.websocket("ws://server/ws") }},
@@ -94,6 +96,20 @@ func (w *world) greets(address string) {
 	_, peer, _ := strings.Cut(strings.TrimSpace(a.First), " sees ")
 	if a.Error != "" || !fromProxy(peer) || a.Received != "hello" {
 		w.Errorf("%+v", a)
+	}
+}
+
+// calls wants all kinds of gRPC calls to be answered, by way of both proxies.
+func (w *world) calls(address string) {
+	w.Helper()
+	a := app[grpcAnswer](w, client, "grpc", address)
+	if a.Error != "" || a.Check != "SERVING" || a.Watch != "SERVING" || len(a.Pongs) != 3 {
+		w.Fatalf("%+v", a)
+	}
+	for _, p := range a.Pongs {
+		if f := strings.Fields(p); !fromProxy(f[len(f)-1]) {
+			w.Errorf("%s: not from its own proxy", p)
+		}
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 // serverFeatures are servers that nobody here wrote, behind Strict.
 func serverFeatures() []feature {
 	return []feature{
-		{name: "python", manifest: thirdParty("http", 8000, `[python3, -m, http.server, "8000", --bind, "::", --directory, /srv]`), test: func(w *world) {
+		{name: "python", test: func(w *world) {
 			w.installed("python3")
+			w.apply(thirdParty("http", 8000, `[python3, -m, http.server, "8000", --bind, "::", --directory, /srv]`))
 			if a := w.get(client, "http://it."+w.ns+":8000/hello.txt"); a.Code != 200 || a.Body != "hello from a file\n" {
 				w.Errorf("%+v", a)
 			}
