@@ -11,6 +11,8 @@ func changeFeatures() []feature {
 		{name: "a port changes its protocol", manifest: fresh("http", 7358), test: testProtocolChanges},
 		{name: "an address changes hands", test: testAddressChangesHands},
 		{name: "a service without endpoints", manifest: noEndpoints, test: testNoEndpoints},
+		{name: "a proxy killed", manifest: fresh("http", 7362), test: testProxyKilled},
+		{name: "many first connections at once", manifest: fresh("http", 7363), test: testManyAtOnce},
 		{name: "a job calls", manifest: aJob, test: func(w *world) {
 			for _, container := range []string{"first", "then"} {
 				said := func() string { return w.log("job/once@" + container) }
