@@ -101,12 +101,16 @@ func (p *pipeline) KeyFor(node scope.Node) (scope.Key, error) {
 	return key, nil
 }
 
-// Demand adds destinations that a proxy of this key has asked for.
-func (p *pipeline) Demand(key scope.Key, addresses []netip.AddrPort, _ string) {
+// Demand adds destinations that a proxy of this key has asked for. Those that
+// it holds are promoted at once: its listener has them already.
+func (p *pipeline) Demand(key scope.Key, addresses []netip.AddrPort, held bool) {
 	p.mu.Lock()
 	before := p.demand[key]
-	after := before.With(addresses...)
-	if after.Len() != before.Len() {
+	after, promoted := before.With(addresses...), false
+	if held {
+		after, promoted = after.Promote()
+	}
+	if promoted || after.Len() != before.Len() {
 		p.demand[key] = after
 		if a := p.active[key]; a != nil {
 			a.dirty = true

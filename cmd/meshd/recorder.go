@@ -27,7 +27,7 @@ func (r recorder) Record(e acks.Event) {
 	case acks.Sent:
 		r.metrics.Sent(shortType(string(e.Type)), e.Resources)
 	case acks.Resumed:
-		r.metrics.Resumed(e.Resources)
+		r.metrics.Resumed(shortType(string(e.Type)), e.Resources)
 	case acks.Rejected:
 		r.metrics.Rejected()
 		r.log.Error("proxy refused a resource", "proxy", e.Proxy.Name, "type", string(e.Resource.Type), "resource", e.Resource.Name,

@@ -16,7 +16,7 @@ type Metrics struct {
 	findings prometheus.Gauge
 	proxies  prometheus.Gauge
 	sent     *prometheus.CounterVec
-	resumed  prometheus.Counter
+	resumed  *prometheus.CounterVec
 	rejected prometheus.Counter
 	refused  *prometheus.CounterVec
 	signed   prometheus.Counter
@@ -34,8 +34,8 @@ func New() *Metrics {
 			Help: "Connected proxies."}),
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_xds_resources_sent_total",
 			Help: "Resources sent to proxies."}, []string{"type"}),
-		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_resources_resumed_total",
-			Help: "Resources that proxies held already when they connected again."}),
+		resumed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_xds_resources_resumed_total",
+			Help: "Resources that proxies held already when they connected again."}, []string{"type"}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_xds_rejected_total",
 			Help: "Resources that proxies have refused (NACK)."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_refused_total",
@@ -75,10 +75,10 @@ func (m *Metrics) Sent(typ string, n int) {
 	}
 }
 
-// Resumed records resources that a proxy held already when it connected.
-func (m *Metrics) Resumed(n int) {
+// Resumed records resources of a type that a proxy held already when it connected.
+func (m *Metrics) Resumed(typ string, n int) {
 	if m != nil {
-		m.resumed.Add(float64(n))
+		m.resumed.WithLabelValues(typ).Add(float64(n))
 	}
 }
 

@@ -202,7 +202,7 @@ func (p *plane) KeyFor(n scope.Node) (scope.Key, error) {
 }
 
 // Demand implements server.Demander.
-func (p *plane) Demand(_ scope.Key, addresses []netip.AddrPort, _ string) {
+func (p *plane) Demand(_ scope.Key, addresses []netip.AddrPort, _ bool) {
 	if len(addresses) == 0 {
 		return
 	}

@@ -62,7 +62,7 @@ func (f *fixture) KeyFor(n scope.Node) (scope.Key, error) {
 	return k, nil
 }
 
-func (f *fixture) Demand(k scope.Key, a []netip.AddrPort, _ string) {
+func (f *fixture) Demand(k scope.Key, a []netip.AddrPort, _ bool) {
 	if len(a) > 0 {
 		f.asked <- ask{k, a}
 	}

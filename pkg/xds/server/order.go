@@ -27,7 +27,12 @@ func (s *session) next() (m message, ok bool) {
 			[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType}},
 		{[]envoy.Type{envoy.ListenerType}, []envoy.Type{envoy.ListenerType}},
 	}
-	for _, stage := range stages {
+	for i, stage := range stages {
+		if i == len(stages)-1 && s.resumed && !s.settled {
+			// The snapshot may be from before what the client uses was known
+			// again: its listener would lose its promotions for a moment.
+			return message{}, false
+		}
 		for _, t := range stage.send {
 			if m, ok := s.update(s.lanes[t]); ok {
 				return m, true
@@ -173,6 +178,14 @@ func (s *session) caughtUp(l *lane, cur *cache.Set) {
 	for _, name := range cur.WithheldNames() {
 		if v := l.version(name); v != "" {
 			diff[name] = v
+		}
+	}
+	if l.typ == envoy.OnDemandType {
+		// What the client came with waits here until the snapshot has it again.
+		for name, v := range l.diff {
+			if v != "" && l.sub.has(name) && cur.Get(name) == nil {
+				diff[name] = v
+			}
 		}
 	}
 	for name := range diff {

@@ -50,6 +50,7 @@ func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial 
 	s.out.fresh = s.out.fresh || l.typ == envoy.ClusterType && len(initial) == 0
 	for name, v := range initial {
 		l.set(name, v)
+		s.resumed = s.resumed || l.typ == envoy.ClusterType && isDemanded(name)
 	}
 	if len(initial) > 0 {
 		s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
@@ -100,7 +101,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 	}
 	after := minus(union(before, list), drop)
 	if s.onDemand {
-		after = s.bound(l, before, after)
+		after = s.bound(l, before, after, initial)
 	} else if len(after) > s.limits.Names {
 		return status.Errorf(codes.ResourceExhausted, "%d names of %s, at most %d", len(after), cache.Short(l.typ), s.limits.Names)
 	}
@@ -113,7 +114,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 }
 
 // bound refuses what is beyond the limit of destinations, and notes what is new.
-func (s *session) bound(l *lane, before, after []string) []string {
+func (s *session) bound(l *lane, before, after []string, initial map[string]string) []string {
 	kept := make([]string, 0, len(after))
 	room := s.limits.Destinations - len(before)
 	var over []string
@@ -123,7 +124,11 @@ func (s *session) bound(l *lane, before, after []string) []string {
 		case known:
 		case room > 0:
 			room--
-			s.out.asked = append(s.out.asked, name)
+			if initial[name] != "" {
+				s.out.resumed = append(s.out.resumed, name)
+			} else {
+				s.out.asked = append(s.out.asked, name)
+			}
 		default:
 			over = append(over, name)
 			continue
@@ -142,6 +147,12 @@ func (s *session) bound(l *lane, before, after []string) []string {
 
 // isDestination: an address that is written another way than meshd writes it
 // would wait for an answer for ever.
+// isDemanded reports whether a cluster is there because a destination was asked for.
+func isDemanded(name string) bool {
+	n, err := envoy.ParseName(name)
+	return err == nil && (n.Kind == envoy.OutName || n.Kind == envoy.DetectedTCPName)
+}
+
 func isDestination(name string) bool {
 	a, err := envoy.ParseGateCluster(name)
 	return err == nil && envoy.GateCluster(a) == name

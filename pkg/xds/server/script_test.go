@@ -133,6 +133,9 @@ func (c *script) version(t envoy.Type, name, v string) string {
 		envoy.EndpointType: {endpointsOf("a", 1), endpointsOf("b", 1)},
 	}
 	rs[t] = []envoy.Resource{resource(t, name, v)}
+	if t == envoy.ClusterType && name != "a" && name != "b" {
+		rs[envoy.EndpointType] = append(rs[envoy.EndpointType], endpointsOf(name, 1))
+	}
 	other.Publish(accountsKey(), rs)
 	it := other.Snapshot(accountsKey()).Set(t).Get(name)
 	if it == nil {

@@ -27,7 +27,8 @@ type Keyer interface {
 type Demander interface {
 	// Demand is called with addresses that are new of a proxy: one by one, all
 	// of them when it reconnects or changes its key, and none when it connects.
-	Demand(key scope.Key, addresses []netip.AddrPort, proxy string)
+	// Those that it holds already are in use: it may have them promoted.
+	Demand(key scope.Key, addresses []netip.AddrPort, held bool)
 }
 
 // Recorder takes events, for the Ledger and the audit log. It must not wait for the server.
@@ -186,7 +187,7 @@ func (s *Server) rekey(st *stream, key scope.Key) {
 	}
 	s.mu.Unlock()
 	s.record(st, acks.Event{Kind: acks.Rekeyed})
-	s.demander.Demand(key, asked, st.who().Name)
+	s.demander.Demand(key, asked, true)
 	s.wake(st)
 }
 

@@ -22,6 +22,8 @@ type session struct {
 	// settled: what a proxy has asked for is in the snapshot, so that what is
 	// missing from it is really gone. Nothing is removed before.
 	settled bool
+	// resumed: the client came with clusters of destinations that it had asked for.
+	resumed bool
 	lanes   map[envoy.Type]*lane
 	sent    uint64 // responses
 	out     effects
@@ -34,8 +36,8 @@ type effects struct {
 	refused  []cache.Refusal
 	// fresh: the client has said that it holds no clusters. Nothing that it has can be taken from it.
 	fresh bool
-	// asked are on-demand names that are new.
-	asked []string
+	// asked are on-demand names that are new; resumed are new on this stream, but the client holds them.
+	asked, resumed []string
 }
 
 // lane is one type's state on a stream.

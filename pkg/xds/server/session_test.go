@@ -106,6 +106,20 @@ func changing() map[string]string {
 			ack cluster
 			want nothing
 			held cluster`,
+		"no listener changes before what a client uses is known again": `
+			publish cluster in-local=1 endpoint in-local=1 listener out=2
+			hold cluster in-local=1 out|10.244.0.1:80=1
+			hold listener out=1
+			want nothing
+			publish cluster in-local=1 out|10.244.0.1:80=1 endpoint in-local=1 out|10.244.0.1:80=1 listener out=3
+			want nothing
+			settle
+			want listener out`,
+		"a client that used nothing gets its listener at once": `
+			publish cluster in-local=1 endpoint in-local=1 listener out=2
+			hold cluster in-local=1
+			hold listener out=1
+			want listener out`,
 		"nothing is removed before it is settled": `
 			publish cluster a=1 b=1 endpoint a=1 b=1
 			ask cluster
@@ -408,6 +422,7 @@ func TestOnDemandIsBounded(t *testing.T) {
 
 func TestOnDemandReconnect(t *testing.T) {
 	newScript(t, true).run(`
+		publish cluster a=1 endpoint a=1
 		hold on-demand dst|10.96.0.1:80=1 ask dst|10.96.0.1:80 dst|10.96.0.2:80
 		want nothing
 		publish cluster a=1 endpoint a=1 on-demand dst|10.96.0.1:80=1 dst|10.96.0.2:80=1

@@ -87,7 +87,7 @@ func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) err
 	}()
 	if !st.onDemand {
 		s.record(st, acks.Event{Kind: acks.Connected})
-		s.demander.Demand(st.who().Key, nil, st.who().Name)
+		s.demander.Demand(st.who().Key, nil, false)
 	}
 	for r := first; ; {
 		if st.replaced.Load() {
@@ -155,7 +155,10 @@ func (st *stream) apply(fx effects) {
 		st.server.record(st, e)
 	}
 	if len(fx.asked) > 0 {
-		st.server.demander.Demand(who.Key, addresses(fx.asked), who.Name)
+		st.server.demander.Demand(who.Key, addresses(fx.asked), false)
+	}
+	if len(fx.resumed) > 0 {
+		st.server.demander.Demand(who.Key, addresses(fx.resumed), true)
 	}
 }
 
