@@ -75,12 +75,19 @@ type answer struct {
 	body string
 }
 
+// String is the answer in a line of a table.
 func (a answer) String() string {
 	body := strings.TrimSpace(a.body)
-	if len(body) > 100 {
+	var from struct{ Pod string }
+	switch {
+	case a.code == 0:
+		return "no answer:" + body[strings.LastIndex(body, ":")+1:]
+	case json.Unmarshal([]byte(body), &from) == nil && from.Pod != "":
+		return fmt.Sprintf("%d from %s", a.code, from.Pod)
+	case len(body) > 100:
 		body = body[:100] + "..."
 	}
-	return fmt.Sprintf("%d %s", a.code, body)
+	return strings.TrimSpace(fmt.Sprintf("%d %s", a.code, body))
 }
 
 // get asks from a pod.
