@@ -15,10 +15,7 @@ import (
 // sidecar would never ask for those, and carry them as traffic that leaves the
 // mesh. An address that pods share with their node is none of the mesh's.
 func cover(mesh *model.Mesh, flag []netip.Prefix) []report.Finding {
-	cidrs := mesh.Settings.CIDRs
-	if len(cidrs) == 0 {
-		cidrs = slices.Clone(flag)
-	}
+	cidrs := slices.Concat(mesh.Settings.CIDRs, flag)
 	if len(cidrs) == 0 {
 		// Each address covers itself: nothing lies outside.
 		for _, a := range slices.Concat(slices.Collect(maps.Keys(mesh.PodsByAddress)), slices.Collect(maps.Keys(mesh.ServicesByAddress))) {

@@ -21,8 +21,8 @@ type Config struct {
 	Trust model.Trust
 	// SystemNamespace is where meshd and its gateways run; DefaultSystemNamespace when "".
 	SystemNamespace string
-	// CIDRs of services and pods, where MeshConfig lists none. Where both are
-	// empty, the addresses of all known pods and Services are taken one by one.
+	// CIDRs of services and pods, beside those that MeshConfig lists. Where both
+	// are empty, the addresses of all known pods and Services are taken one by one.
 	CIDRs []netip.Prefix
 	// TrustDomain is the one that live proxies have certificates of: MeshConfig
 	// may not change it. "" when no proxies live.

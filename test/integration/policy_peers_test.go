@@ -84,11 +84,19 @@ func peersDisabled(w *world) {
 	w.becomes("somebody again", true)
 }
 
-// becomes waits for who alice is to the target: her proxy's connections may go
-// on for one more request when a mode changes.
+// becomes waits for who alice is to the target. When a mode changes, each open
+// connection may go on for one more request, and each of the proxy's workers
+// has its own: only many answers in a row tell that none is left.
 func (w *world) becomes(what string, identified bool) {
 	w.Helper()
-	w.eventually(what, func() bool { return w.identified("http://target/x") == identified }, func() string { return "" })
+	const enough = 20
+	inARow := 0
+	w.eventually(what, func() bool {
+		if inARow++; w.identified("http://target/x") != identified {
+			inARow = 0
+		}
+		return inARow == enough
+	}, func() string { return "" })
 }
 
 func peersOlder(w *world) {

@@ -244,7 +244,7 @@ func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
 	return fmt.Sprintf("%d requests, 0 failed; %d proxies back", r.Requests, len(before.Proxies)), nil
 }
 
-// killMeshd ends every `meshd serve` that was started from this binary.
+// killMeshd ends the demo's lab's `meshd serve`, which was started from this binary.
 func killMeshd(binary string) error {
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -257,8 +257,8 @@ func killMeshd(binary string) error {
 			continue // it has ended meanwhile
 		}
 		args := strings.Split(string(cmdline), "\x00")
-		if len(args) < 2 || args[0] != binary || args[1] != "serve" {
-			continue
+		if len(args) < 4 || args[0] != binary || args[1] != "serve" || !strings.HasPrefix(filepath.Base(filepath.Dir(args[3])), "meshd-lab") {
+			continue // not serve --config LAB/config
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {

@@ -28,8 +28,8 @@ func (s *session) next() (m message, ok bool) {
 		{[]envoy.Type{envoy.ListenerType}, []envoy.Type{envoy.ListenerType}},
 	}
 	for i, stage := range stages {
-		if i == len(stages)-1 && s.resumed && !s.settled {
-			// The snapshot may be from before what the client uses was known
+		if i == len(stages)-1 && s.resumed && !s.settled && !s.scopesKnown() {
+			// The snapshot is from before what the client uses was known
 			// again: its listener would lose its promotions for a moment.
 			return message{}, false
 		}
@@ -45,6 +45,20 @@ func (s *session) next() (m message, ok bool) {
 		}
 	}
 	return s.nextRemoval()
+}
+
+// scopesKnown reports whether the snapshot has all destinations that the client came with.
+func (s *session) scopesKnown() bool {
+	if s.lanes[envoy.ScopedRouteType].sub == nil {
+		return false
+	}
+	set := s.snap.Set(envoy.ScopedRouteType)
+	for _, name := range s.scopes {
+		if set.Get(name) == nil && !set.Withheld(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // nextRemoval breaks, once everything new is in force: listeners first, and

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -51,6 +52,12 @@ func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial 
 	for name, v := range initial {
 		l.set(name, v)
 		s.resumed = s.resumed || l.typ == envoy.ClusterType && isDemanded(name)
+		if address, err := netip.ParseAddrPort(name); err == nil && l.typ == envoy.ScopedRouteType {
+			// Known without its on-demand stream too: a proxy that started with
+			// what its workload has used need not have asked for it.
+			s.scopes = append(s.scopes, name)
+			s.out.resumed = append(s.out.resumed, envoy.GateCluster(address))
+		}
 	}
 	if len(initial) > 0 {
 		s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})

@@ -22,8 +22,10 @@ type session struct {
 	// settled: what a proxy has asked for is in the snapshot, so that what is
 	// missing from it is really gone. Nothing is removed before.
 	settled bool
-	// resumed: the client came with clusters of destinations that it had asked for.
+	// resumed: the client came with clusters of destinations that it had asked
+	// for; scopes are the destinations by whose routes it knows them.
 	resumed bool
+	scopes  []string
 	lanes   map[envoy.Type]*lane
 	sent    uint64 // responses
 	out     effects

@@ -115,6 +115,15 @@ func changing() map[string]string {
 			want nothing
 			settle
 			want listener out`,
+		"a listener changes once all scopes are known that a client came with": `
+			publish cluster in-local=1 out|10.244.0.1:80=1 endpoint in-local=1 out|10.244.0.1:80=1 listener out=2
+			hold cluster in-local=1 out|10.244.0.1:80=1
+			hold listener out=1
+			want nothing
+			hold scope 10.244.0.1:80=1
+			want nothing
+			publish cluster in-local=1 out|10.244.0.1:80=1 endpoint in-local=1 out|10.244.0.1:80=1 scope 10.244.0.1:80=1 listener out=3
+			want listener out`,
 		"a client that used nothing gets its listener at once": `
 			publish cluster in-local=1 endpoint in-local=1 listener out=2
 			hold cluster in-local=1
