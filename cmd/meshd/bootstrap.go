@@ -17,7 +17,7 @@ func renderBootstrap(in injector.BootstrapInput) (string, error) {
 	}
 	for _, p := range in.Probes {
 		c.Probes = append(c.Probes, envoy.Probe{
-			Path: p.Path, Kind: probeKind(p.Protocol), Port: uint16(p.Port), //nolint:gosec // a port
+			Path: p.Path, Kind: probeKind(p.Protocol), Port: uint16(p.Port), // a port
 			HTTPPath: p.Target, HTTPS: p.Protocol == injector.ProbeHTTPS, GRPCService: p.Service, Timeout: p.Timeout,
 		})
 	}

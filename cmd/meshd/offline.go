@@ -111,6 +111,9 @@ func (o *offline) pods(in *crds.Snapshot) error {
 			ns = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: pod.Namespace}}
 		}
 		pod, decision := injector.Inject(pod, ns, config)
+		if decision.Err != nil {
+			return fmt.Errorf("inject %s/%s: %w", c.meta.Namespace, c.meta.Name, decision.Err)
+		}
 		o.findings = append(o.findings, decision.Findings...)
 		o.start(pod)
 		o.out.Pods = append(o.out.Pods, pod)

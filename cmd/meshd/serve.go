@@ -139,7 +139,7 @@ func (d *daemon) openAuthority(trustDomain string, snapshot *crds.Snapshot) erro
 	d.authority = authority
 	// What workloads trust meshd by: not secret, and needed by whoever distributes it.
 	anchor := filepath.Join(d.flags.stateDir, "root.crt")
-	if err := os.WriteFile(anchor, []byte(authority.Bundle()), 0o644); err != nil { //nolint:gosec // certificates are public
+	if err := os.WriteFile(anchor, []byte(authority.Bundle()), 0o644); err != nil { // certificates are public
 		return fmt.Errorf("trust anchor: %w", err)
 	}
 	return nil

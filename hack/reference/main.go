@@ -31,7 +31,7 @@ func main() {
 }
 
 func run() error {
-	if err := os.MkdirAll(out, 0o755); err != nil { //nolint:gosec // documents
+	if err := os.MkdirAll(out, 0o755); err != nil { // documents
 		return err
 	}
 	paths, err := filepath.Glob(crdFiles)
@@ -47,7 +47,7 @@ func run() error {
 }
 
 func writeKind(path string) error {
-	text, err := os.ReadFile(path) //nolint:gosec // a file of this repository
+	text, err := os.ReadFile(path) // a file of this repository
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func writeKind(path string) error {
 		writeFields(&b, part, schema.Properties[part])
 	}
 	name := strings.ToLower(crd.Spec.Names.Kind) + ".md"
-	return os.WriteFile(filepath.Join(out, name), b.Bytes(), 0o644) //nolint:gosec // documents
+	return os.WriteFile(filepath.Join(out, name), b.Bytes(), 0o644) // documents
 }
 
 // writeFields writes a row for each field below a schema, depth first.
@@ -145,7 +145,7 @@ func writeReasons() error {
 			}
 		}
 	}
-	return os.WriteFile(filepath.Join(out, "reasons.md"), b.Bytes(), 0o644) //nolint:gosec // documents
+	return os.WriteFile(filepath.Join(out, "reasons.md"), b.Bytes(), 0o644) // documents
 }
 
 func writeConstants(b *bytes.Buffer, constants *ast.GenDecl) {

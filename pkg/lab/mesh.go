@@ -37,7 +37,7 @@ func (d *daemon) begin() error {
 	first := []store.Object{namespace("default")}
 	if d.meshd != nil {
 		first = append(first, namespace(systemNamespace), serviceAccount(systemNamespace, meshdName), ingressClass(), meshdService(), d.meshdPod())
-		if err := os.WriteFile(d.options.jwks(), d.issuer.JWKS(), 0o644); err != nil { //nolint:gosec // public keys
+		if err := os.WriteFile(d.options.jwks(), d.issuer.JWKS(), 0o644); err != nil { // public keys
 			return fmt.Errorf("keys of the token issuer: %w", err)
 		}
 	}

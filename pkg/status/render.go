@@ -57,7 +57,7 @@ func RenderCertificateAuthority(in Object, p Progress, ca Authority, now metav1.
 }
 
 func count(p Progress) meshv1a1.ProxyCount {
-	return meshv1a1.ProxyCount{Total: int32(p.Total), Acknowledged: int32(p.Acknowledged), Rejected: int32(p.Rejected)} //nolint:gosec // counts of proxies
+	return meshv1a1.ProxyCount{Total: int32(p.Total), Acknowledged: int32(p.Acknowledged), Rejected: int32(p.Rejected)} // counts of proxies
 }
 
 // targets gives each target reference what was found about it: findings that

@@ -69,7 +69,7 @@ func startDaemon(ctx context.Context, bin, state, config string) (*daemon, error
 	if d.web, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
-	d.cmd = exec.CommandContext(ctx, filepath.Join(bin, "meshd"), "serve", "--config", config, "--state-dir", state, //nolint:gosec // our own binary
+	d.cmd = exec.CommandContext(ctx, filepath.Join(bin, "meshd"), "serve", "--config", config, "--state-dir", state, // our own binary
 		"--grpc-address", d.address, "--http-address", d.web, "--admin-socket", filepath.Join(state, "admin.sock"),
 		"--token-issuer", tokenIssuer, "--token-jwks", jwks, "--cidrs", "10.244.0.0/16,10.96.0.0/16", "--log-level", "error")
 	d.cmd.Stderr = os.Stderr

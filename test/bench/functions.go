@@ -56,7 +56,7 @@ func functions(ctx context.Context, _ string) ([]figure, error) {
 
 // goBenchmarks gives the lines of a package's benchmarks by name, without the count of CPUs.
 func goBenchmarks(ctx context.Context, pkg string) (map[string]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "1s", "./"+pkg) //nolint:gosec // a list of ours
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "1s", "./"+pkg) // a list of ours
 	raw, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", pkg, err, raw)

@@ -23,7 +23,7 @@ type lab struct{ bin, state string }
 
 func (l lab) run(ctx context.Context, args ...string) ([]byte, error) {
 	args = append([]string{"lab", args[0], "--state-dir", l.state}, args[1:]...)
-	cmd := exec.CommandContext(ctx, filepath.Join(l.bin, "meshd"), args...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, filepath.Join(l.bin, "meshd"), args...) // our own binary
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -68,7 +68,7 @@ func labFigures(ctx context.Context, bin string) (out []figure, err error) {
 // demoTime is that of examples/eazybank/demo; building it is not counted.
 func demoTime(ctx context.Context, bin string) ([]figure, error) {
 	began := time.Now()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "demo"), "-bin", bin) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "demo"), "-bin", bin) // our own binary
 	if raw, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, raw)
 	}

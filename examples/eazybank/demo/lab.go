@@ -45,7 +45,7 @@ type proxy struct {
 
 // run gives what a meshd command prints; its error has what it said on stderr.
 func (l *lab) run(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(l.bin, "meshd"), args...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, filepath.Join(l.bin, "meshd"), args...) // our own binary
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

@@ -24,7 +24,7 @@ func main() {
 	if err := run(ctx, *bin, *only, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		stop()
-		os.Exit(1) //nolint:gocritic // stop has been called
+		os.Exit(1) // stop has been called
 	}
 }
 

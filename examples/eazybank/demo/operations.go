@@ -252,7 +252,7 @@ func killMeshd(binary string) error {
 	}
 	killed := 0
 	for _, path := range found {
-		cmdline, err := os.ReadFile(path) //nolint:gosec // /proc
+		cmdline, err := os.ReadFile(path) // /proc
 		if err != nil {
 			continue // it has ended meanwhile
 		}

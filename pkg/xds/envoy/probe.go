@@ -75,7 +75,11 @@ func httpProbeRoute(p Probe) *routev3.Route {
 		PrefixRewrite:    target,
 		Timeout:          seconds(p.Timeout),
 	}
-	route := &routev3.Route{Name: probeCluster(p), Match: exactPath(p.Path), Action: &routev3.Route_Route{Route: action}}
+	route := &routev3.Route{
+		Name: probeCluster(p), Match: exactPath(p.Path), Action: &routev3.Route_Route{Route: action},
+		// A redirect is a success; with its location kubelet would follow it to this port.
+		ResponseHeadersToRemove: []string{"location"},
+	}
 	for _, h := range p.Headers {
 		if strings.EqualFold(h.Name, "host") {
 			action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: h.Value}
