@@ -52,17 +52,17 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // only its address matters
+	defer l.Close()
 	return l.Addr().String()
 }
 
 // get is the code and the body of a page.
 func (s *served) get(path string) string {
-	resp, err := http.Get("http://" + s.flags.httpAddress + path) //nolint:noctx // on this machine
+	resp, err := http.Get("http://" + s.flags.httpAddress + path)
 	if err != nil {
 		return err.Error()
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err.Error()

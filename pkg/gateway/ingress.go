@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"fmt"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/injector"
 )
 
@@ -21,10 +21,6 @@ const (
 	Ingress = "ingress"
 	// IngressName is the name of its Deployment, Service and ServiceAccount.
 	IngressName = "meshd-ingress"
-	// IngressClass is the class meant for meshd where there is no IngressClass object that says more.
-	IngressClass = "meshd"
-	// Controller in an IngressClass: its Ingresses are meshd's.
-	Controller = "meshd.io/ingress"
 
 	// graceSeconds leaves time for drainSeconds and for the requests under way.
 	graceSeconds int64 = 60
@@ -100,52 +96,9 @@ func service(meta metav1.ObjectMeta) *corev1.Service {
 // Needed reports whether any Ingress is meshd's, so that a gateway has to run.
 func Needed(ingresses []*networkingv1.Ingress, classes []*networkingv1.IngressClass) bool {
 	for _, ing := range ingresses {
-		if Claims(ing, classes) {
+		if ingress.Claims(ing, classes) {
 			return true
 		}
 	}
 	return false
-}
-
-// Claims reports whether an Ingress is meshd's: its class, by name, by the old
-// annotation, or the default one where it names none, has meshd's controller.
-// A class named meshd that has no object is meshd's too.
-func Claims(ing *networkingv1.Ingress, classes []*networkingv1.IngressClass) bool {
-	name, named := className(ing)
-	if !named {
-		name = defaultClass(classes)
-	}
-	for _, c := range classes {
-		if c.Name == name {
-			return c.Spec.Controller == Controller
-		}
-	}
-	return name == IngressClass
-}
-
-// defaultClass is the class of Ingresses that name none: of several that are
-// marked the newest, as the API server chooses; "" is none.
-func defaultClass(classes []*networkingv1.IngressClass) string {
-	var newest *networkingv1.IngressClass
-	for _, c := range classes {
-		if c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] != "true" {
-			continue
-		}
-		if newest == nil || cmp.Or(newest.CreationTimestamp.Compare(c.CreationTimestamp.Time), strings.Compare(c.Name, newest.Name)) < 0 {
-			newest = c
-		}
-	}
-	if newest == nil {
-		return ""
-	}
-	return newest.Name
-}
-
-// className: the field has the say over the annotation, of which Kubernetes still knows.
-func className(ing *networkingv1.Ingress) (string, bool) {
-	if ing.Spec.IngressClassName != nil {
-		return *ing.Spec.IngressClassName, true
-	}
-	name, there := ing.Annotations["kubernetes.io/ingress.class"]
-	return name, there
 }

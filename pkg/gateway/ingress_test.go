@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/meshd-io/meshd/internal/golden"
+	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/injector"
 )
 
@@ -57,7 +58,7 @@ func TestNeeded(t *testing.T) {
 		return &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"kubernetes.io/ingress.class": name}}}
 	}
 	unnamed := &networkingv1.Ingress{}
-	ours, theirs := class("meshd", Controller, false), class("nginx", "k8s.io/ingress-nginx", true)
+	ours, theirs := class("meshd", ingress.Controller, false), class("nginx", "k8s.io/ingress-nginx", true)
 	type classes = []*networkingv1.IngressClass
 	for name, tc := range map[string]struct {
 		ingress *networkingv1.Ingress
@@ -65,7 +66,7 @@ func TestNeeded(t *testing.T) {
 		want    bool
 	}{
 		"class object of meshd":                       {byField("meshd"), classes{theirs, ours}, true},
-		"another name, meshd's controller":            {byField("edge"), classes{class("edge", Controller, false)}, true},
+		"another name, meshd's controller":            {byField("edge"), classes{class("edge", ingress.Controller, false)}, true},
 		"annotation":                                  {byAnnotation("meshd"), classes{ours}, true},
 		"no class object":                             {byField("meshd"), nil, true},
 		"annotation without class object":             {byAnnotation("meshd"), classes{theirs}, true},
@@ -73,17 +74,17 @@ func TestNeeded(t *testing.T) {
 		"another class":                               {byField("nginx"), classes{theirs, ours}, false},
 		"a class that is not there":                   {byField("edge"), classes{ours}, false},
 		"no class named, meshd's not default":         {unnamed, classes{theirs, ours}, false},
-		"no class named, meshd's is default":          {unnamed, classes{class("meshd", Controller, true)}, true},
+		"no class named, meshd's is default":          {unnamed, classes{class("meshd", ingress.Controller, true)}, true},
 		"no class named, none there":                  {unnamed, nil, false},
 		"the field has the say over the annotation":   {&networkingv1.Ingress{ObjectMeta: byAnnotation("meshd").ObjectMeta, Spec: byField("nginx").Spec}, classes{theirs, ours}, false},
-		"an empty annotation names a class no one is": {byAnnotation(""), classes{class("meshd", Controller, true)}, false},
+		"an empty annotation names a class no one is": {byAnnotation(""), classes{class("meshd", ingress.Controller, true)}, false},
 	} {
 		if got := Needed([]*networkingv1.Ingress{byField("unrelated"), tc.ingress}, tc.classes); got != tc.want {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
 	// Of several defaults the newest counts.
-	older, newer := class("old", Controller, true), class("new", "example.com/other", true)
+	older, newer := class("old", ingress.Controller, true), class("new", "example.com/other", true)
 	newer.CreationTimestamp = metav1.Unix(1, 0)
 	if both := (classes{older, newer}); Needed([]*networkingv1.Ingress{unnamed}, both) {
 		t.Error("the older of two default classes counts")

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/gateway"
 	"github.com/meshd-io/meshd/pkg/injector"
 	"github.com/meshd-io/meshd/pkg/lab/store"
@@ -63,8 +64,8 @@ func serviceAccount(namespace, name string) *corev1.ServiceAccount {
 func ingressClass() *networkingv1.IngressClass {
 	return &networkingv1.IngressClass{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "IngressClass"},
-		ObjectMeta: metav1.ObjectMeta{Name: gateway.IngressClass},
-		Spec:       networkingv1.IngressClassSpec{Controller: gateway.Controller},
+		ObjectMeta: metav1.ObjectMeta{Name: ingress.Class},
+		Spec:       networkingv1.IngressClassSpec{Controller: ingress.Controller},
 	}
 }
 

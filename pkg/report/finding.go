@@ -34,6 +34,11 @@ type Origin struct {
 	Rule string `json:"rule,omitempty"`
 }
 
+// Compare is a total order on origins.
+func (o Origin) Compare(p Origin) int {
+	return cmp.Or(o.Object.Compare(p.Object), cmp.Compare(o.Generation, p.Generation), cmp.Compare(o.Rule, p.Rule))
+}
+
 // Condition is the type of a status condition (DESIGN.md section 4).
 type Condition string
 

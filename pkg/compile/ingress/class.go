@@ -10,37 +10,49 @@ import (
 	"github.com/meshd-io/meshd/pkg/crds"
 )
 
-// Controller is the name by which IngressClasses ask for meshd.
-const Controller = "meshd.io/ingress"
-
-// className is meshd's class also where no IngressClass object says so.
-const className = "meshd"
-
-// classAnnotation is older than spec.ingressClassName and means the same.
-const classAnnotation = "kubernetes.io/ingress.class"
+const (
+	// Controller is the name by which IngressClasses ask for meshd.
+	Controller = "meshd.io/ingress"
+	// Class is meshd's also where no IngressClass object says so.
+	Class = "meshd"
+	// classAnnotation is older than spec.ingressClassName and means the same.
+	classAnnotation = "kubernetes.io/ingress.class"
+)
 
 // ours are the Ingresses of meshd's classes, older first.
 func ours(snap *crds.Snapshot) []*networkingv1.Ingress {
-	controllers := map[string]string{}
-	for _, c := range snap.IngressClasses {
-		controllers[c.Name] = c.Spec.Controller
-	}
-	standard := defaultClass(snap.IngressClasses)
 	var out []*networkingv1.Ingress
 	for _, in := range snap.Ingresses {
-		class := standard
-		if in.Spec.IngressClassName != nil {
-			class = *in.Spec.IngressClassName
-		} else if named, ok := in.Annotations[classAnnotation]; ok {
-			class = named
-		}
-		controller, known := controllers[class]
-		if controller == Controller || (!known && class == className) {
+		if Claims(in, snap.IngressClasses) {
 			out = append(out, in)
 		}
 	}
 	slices.SortFunc(out, func(a, b *networkingv1.Ingress) int { return object.Age(a, b) })
 	return out
+}
+
+// Claims reports whether an Ingress is meshd's: its class, by name, by the old
+// annotation, or the default one where it names none, has meshd's controller.
+// A class named meshd that has no object is meshd's too.
+func Claims(in *networkingv1.Ingress, classes []*networkingv1.IngressClass) bool {
+	name := className(in, classes)
+	for _, c := range classes {
+		if c.Name == name {
+			return c.Spec.Controller == Controller
+		}
+	}
+	return name == Class
+}
+
+// className: the field has the say over the annotation, of which Kubernetes still knows.
+func className(in *networkingv1.Ingress, classes []*networkingv1.IngressClass) string {
+	if in.Spec.IngressClassName != nil {
+		return *in.Spec.IngressClassName
+	}
+	if name, named := in.Annotations[classAnnotation]; named {
+		return name
+	}
+	return defaultClass(classes)
 }
 
 // defaultClass is the class of Ingresses that name none: of several that are

@@ -35,7 +35,7 @@ func Compile(snap *crds.Snapshot, key model.WorkloadKey, services map[model.Name
 		g.Origins = append(g.Origins, object.Origin("Ingress", in))
 		c.ingress(in)
 	}
-	slices.SortFunc(g.Origins, object.CompareOrigins)
+	slices.SortFunc(g.Origins, report.Origin.Compare)
 	hosts := c.virtualHosts()
 	g.Listeners = []model.GatewayListener{{Port: httpPort, Hosts: hosts}}
 	certificates, faults := certificates(snap, ingresses)

@@ -53,8 +53,3 @@ func find(o report.Origin, c report.Condition, r report.Reason, field, message s
 		Condition: c, Reason: r, Field: field, Message: message,
 	}
 }
-
-// CompareOrigins is a total order on origins.
-func CompareOrigins(a, b report.Origin) int {
-	return cmp.Or(a.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
-}

@@ -166,6 +166,6 @@ func overriddenPeers(all []applying) []report.Finding {
 // withOrigin gives a list with one more origin, sorted, and leaves the old list alone.
 func withOrigin(os []report.Origin, o report.Origin) []report.Origin {
 	out := append(slices.Clone(os), o)
-	slices.SortFunc(out, object.CompareOrigins)
+	slices.SortFunc(out, report.Origin.Compare)
 	return slices.Compact(out)
 }

@@ -184,6 +184,6 @@ func (p *Pod) speak(claims map[uint16][]claim, namespace Carriage) {
 }
 
 func sortOrigins(os []report.Origin) []report.Origin {
-	slices.SortFunc(os, object.CompareOrigins)
+	slices.SortFunc(os, report.Origin.Compare)
 	return slices.Compact(os)
 }

@@ -58,8 +58,6 @@ func (t *translation) put(typ Type, name string, m proto.Message, origins ...[]r
 // joined is all origins, sorted, each once.
 func joined(lists ...[]report.Origin) []report.Origin {
 	all := slices.Concat(lists...)
-	slices.SortFunc(all, func(a, b report.Origin) int {
-		return cmp.Or(a.Compare(b.Object), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Rule, b.Rule))
-	})
+	slices.SortFunc(all, report.Origin.Compare)
 	return slices.Compact(all)
 }

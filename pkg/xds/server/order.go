@@ -176,6 +176,18 @@ func (s *session) caughtUp(l *lane, cur *cache.Set) {
 	if l.held == cur && l.heldSub == l.sub && len(l.diff)+len(l.refused) == 0 && !l.retell && l.toldSub == l.sub && l.toldSet == id(cur) {
 		return
 	}
+	diff := s.exceptions(l, cur)
+	l.held, l.heldSub, l.diff = cur, l.sub, diff
+	if l.toldSub == l.sub && l.toldSet == id(cur) && !l.retell {
+		return
+	}
+	l.toldSub, l.toldSet, l.retell = l.sub, id(cur), false
+	s.out.events = append(s.out.events, l.tell(cur))
+}
+
+// exceptions are the versions in which the client differs from a set though it
+// is owed nothing of it; nil is none.
+func (s *session) exceptions(l *lane, cur *cache.Set) map[string]string {
 	diff := map[string]string{}
 	for name, r := range l.refused {
 		if !cur.Wants(name, r.Version) {
@@ -208,14 +220,9 @@ func (s *session) caughtUp(l *lane, cur *cache.Set) {
 		}
 	}
 	if len(diff) == 0 {
-		diff = nil
+		return nil
 	}
-	l.held, l.heldSub, l.diff = cur, l.sub, diff
-	if l.toldSub == l.sub && l.toldSet == id(cur) && !l.retell {
-		return
-	}
-	l.toldSub, l.toldSet, l.retell = l.sub, id(cur), false
-	s.out.events = append(s.out.events, l.tell(cur))
+	return diff
 }
 
 func id(s *cache.Set) uint64 {
