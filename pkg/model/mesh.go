@@ -368,6 +368,8 @@ type GatewayCertificate struct {
 	Hosts      []string
 	Chain, Key string // PEM
 	Origin     report.Origin
+	// Users are the Ingresses that have it served, sorted.
+	Users []report.Origin
 }
 
 // VirtualHost is the routes of a name.

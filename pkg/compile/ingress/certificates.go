@@ -2,8 +2,11 @@ package ingress
 
 import (
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -65,6 +68,8 @@ func certificates(snap *crds.Snapshot, ingresses []*networkingv1.Ingress) ([]mod
 			s.Hosts = slices.Sorted(maps.Keys(s.hosts))
 		}
 		if s.anyName || len(s.Hosts) > 0 {
+			slices.SortFunc(s.Users, report.Origin.Compare)
+			s.Users = slices.Compact(s.Users)
 			out = append(out, s.GatewayCertificate)
 		}
 	}
@@ -102,6 +107,7 @@ func (c *certifier) entry(in *networkingv1.Ingress, field string, t networkingv1
 			continue
 		}
 		c.owners[h] = claimed{name, o.Object}
+		c.served[name].Users = append(c.served[name].Users, o)
 		if h == anyHost {
 			c.served[name].anyName = true
 		} else {
@@ -151,14 +157,37 @@ func keyPair(s *corev1.Secret) (chain, key string, err error) {
 			return "", "", fmt.Errorf("its RSA key has %d bits, at least %d are needed", pub.N.BitLen(), minRSABits)
 		}
 	case *ecdsa.PublicKey:
+		if pub.Curve == elliptic.P224() {
+			return "", "", errors.New("its key is of the curve P-224; P-256, P-384 and P-521 are served")
+		}
 	default:
 		return "", "", errors.New("its key is neither RSA nor ECDSA")
+	}
+	if err := checkChain(pair); err != nil {
+		return "", "", err
 	}
 	var b strings.Builder
 	for _, der := range pair.Certificate {
 		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	}
 	return b.String(), privateKeyPEM(private), nil
+}
+
+// mustStaple is the extension by which a client demands an OCSP response
+// (RFC 7633). Envoy refuses the whole listener for it.
+const mustStaple = "1.3.6.1.5.5.7.1.24"
+
+// checkChain looks at what X509KeyPair does not: it reads the first certificate only.
+func checkChain(pair tls.Certificate) error {
+	for i, der := range pair.Certificate {
+		if _, err := x509.ParseCertificate(der); err != nil {
+			return fmt.Errorf("certificate %d of its chain cannot be read: %w", i+1, err)
+		}
+	}
+	if slices.ContainsFunc(pair.Leaf.Extensions, func(e pkix.Extension) bool { return e.Id.String() == mustStaple }) {
+		return errors.New("it demands OCSP stapling, which is not served; have it issued without must-staple")
+	}
+	return nil
 }
 
 // privateKeyPEM is the block that X509KeyPair took, without what else is in the file.

@@ -39,7 +39,7 @@ func (t *translation) gateway() {
 		for _, c := range l.Certificates {
 			if !secrets[c.Name] {
 				secrets[c.Name] = true
-				t.put(SecretType, CertificateSecret(c.Name), certificate(c), []report.Origin{c.Origin})
+				t.put(SecretType, CertificateSecret(c.Name), certificate(c), []report.Origin{c.Origin}, c.Users)
 			}
 		}
 	}
