@@ -33,7 +33,7 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
 		if r.GetErrorDetail() == nil {
 			s.acknowledged(l, f)
 		} else {
-			s.refusedBy(l, f, r.GetErrorDetail().GetMessage())
+			s.refusedBy(l, f, inOneLine(r.GetErrorDetail().GetMessage()))
 		}
 	}
 	if err := s.limits.check(r); err != nil {
@@ -231,3 +231,6 @@ func (s *session) refuse(l *lane, it *cache.Item, words string) {
 	s.out.refused = append(s.out.refused, cache.Refusal{Type: l.typ, Name: it.Name, Version: it.Version, Message: words})
 	s.out.events = append(s.out.events, acks.Event{Kind: acks.Rejected, Resource: r})
 }
+
+// inOneLine is what an Envoy says, as one line of a status or a table.
+func inOneLine(words string) string { return strings.Join(strings.Fields(words), " ") }
