@@ -39,6 +39,8 @@ type labFlags struct {
 func newLabCommand() *cobra.Command {
 	var f labFlags
 	cmd := &cobra.Command{Use: "lab", Short: "A mesh on this machine: network namespaces as pods, real Envoys", Args: cobra.NoArgs}
+	// Without one of its own cobra takes an unknown command for a wish for help, and succeeds.
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cmd.PersistentFlags().StringVar(&f.dir, "state-dir", defaultLabDir(), "the lab's folder")
 	cmd.AddCommand(newLabUp(&f), newLabApply(&f), newLabDelete(&f), newLabDown(&f), newLabStatus(&f),
 		newLabExec(&f), newLabLogs(&f), newLabDaemon(&f))

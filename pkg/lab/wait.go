@@ -180,8 +180,11 @@ func (v *verdict) add(k report.Object, o console.Object, findings []report.Findi
 		v.refused = append(v.refused, refusalOf(k, c, findings))
 		return
 	}
-	if c := is[report.ResolvedRefs]; c.Status == metav1.ConditionFalse {
-		v.notes = append(v.notes, k.String()+": "+c.Message)
+	for _, typ := range []report.Condition{report.Accepted, report.ResolvedRefs} {
+		// A condition with a message says what is not as the user may think, true or not.
+		if c := is[typ]; c.Message != "" {
+			v.notes = append(v.notes, k.String()+": "+c.Message)
+		}
 	}
 	switch c := is[report.Programmed]; {
 	case c.Status == metav1.ConditionTrue:
