@@ -17,11 +17,17 @@ import (
 // certificate is a PEM certificate for names, and its key.
 func (w *world) certificate(names ...string) (crt, key []byte) {
 	w.Helper()
+	return w.certificateFor(0, names...)
+}
+
+// certificateFor is one with a key usage; 0 is none said.
+func (w *world) certificateFor(usage x509.KeyUsage, names ...string) (crt, key []byte) {
+	w.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		w.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, KeyUsage: usage, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		w.Fatal(err)
