@@ -61,6 +61,8 @@ func TestProgress(t *testing.T) {
 			[]Resource{route}, 7, Progress{Total: 2, Acknowledged: 1, Laggards: []string{"shop/a"}}},
 		"what is not asked for does not concern": {fold(connected("a"), acknowledged("a", envoy.EndpointType, versions{"other": "1"})),
 			[]Resource{assignment}, 7, Progress{}},
+		"a secret concerns before it is asked for": {fold(connected("a"), acknowledged("a", envoy.SecretType, versions{"trust": "1"})),
+			[]Resource{{Type: envoy.SecretType, Name: "cert|shop/tls", Version: "1", Generation: 7}}, 7, Progress{Total: 1, Laggards: []string{"shop/a"}}},
 		"listeners concern all": {fold(connected("a")), []Resource{listener}, 7, Progress{Total: 1, Laggards: []string{"shop/a"}}},
 		"refused": {fold(connected("a"), acknowledged("a", envoy.ScopedRouteType, versions{"r": "1"})),
 			[]Resource{refused}, 8, Progress{Total: 1, Rejected: 1, Laggards: []string{"shop/a"}, Messages: []string{"too large"}}},

@@ -95,9 +95,10 @@ func (p *Progress) say(message string) {
 }
 
 // holds is the version of a resource that the proxy has acknowledged, and
-// whether it wants it. Listeners and clusters are for everyone, asked for or not yet.
+// whether it wants it. Listeners and clusters are for everyone, asked for or not
+// yet; so are secrets, which a proxy asks for only once it has what names them.
 func (e *entry) holds(r Resource) (version string, subscribes bool) {
-	everyone := r.Type == envoy.ListenerType || r.Type == envoy.ClusterType
+	everyone := r.Type == envoy.ListenerType || r.Type == envoy.ClusterType || r.Type == envoy.SecretType
 	for _, t := range e.types {
 		if t.typ == r.Type && t.held != nil {
 			v, ok := t.held.Version(r.Name)
