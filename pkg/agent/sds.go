@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -48,15 +49,21 @@ type deltaStream struct {
 	nonce  int
 }
 
-// delta serves one delta stream. A secret that is not there yet is sent
-// when it comes; one that Envoy holds already is not sent again, unless Envoy
-// subscribes to it anew.
-func (s *sds) delta(stream deltaServer) error {
-	st := &deltaStream{wanted: map[string]bool{}, sent: map[string]string{}}
+// subscription is what a client of one stream wants and has.
+type subscription[Req, Resp any] interface {
+	// pending is what the client is owed now; nil is nothing.
+	pending(Secrets) (*Resp, error)
+	// take takes in one request.
+	take(*sds, *Req) error
+}
+
+// serve serves one stream of either kind. A secret that is not there yet is
+// sent when it comes.
+func serve[Req, Resp any](s *sds, stream grpc.BidiStreamingServer[Req, Resp], sub subscription[Req, Resp]) error {
 	reqs, errs := recv(stream.Recv, stream.Context().Done())
 	for {
 		secrets, changed := s.board.get()
-		resp, err := st.pending(secrets)
+		resp, err := sub.pending(secrets)
 		if err != nil {
 			return status.Error(codes.Internal, err.Error())
 		}
@@ -67,7 +74,7 @@ func (s *sds) delta(stream deltaServer) error {
 		}
 		select {
 		case req := <-reqs:
-			if err := s.takeDelta(st, req); err != nil {
+			if err := sub.take(s, req); err != nil {
 				return err
 			}
 		case err := <-errs:
@@ -79,8 +86,13 @@ func (s *sds) delta(stream deltaServer) error {
 	}
 }
 
-// takeDelta takes in one request.
-func (s *sds) takeDelta(st *deltaStream, req *sdspb.DeltaDiscoveryRequest) error {
+// delta serves one delta stream. A secret that Envoy holds already is not sent
+// again, unless Envoy subscribes to it anew.
+func (s *sds) delta(stream deltaServer) error {
+	return serve(s, stream, &deltaStream{wanted: map[string]bool{}, sent: map[string]string{}})
+}
+
+func (st *deltaStream) take(s *sds, req *sdspb.DeltaDiscoveryRequest) error {
 	if err := checkType(req.GetTypeUrl()); err != nil {
 		return err
 	}

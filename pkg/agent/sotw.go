@@ -7,9 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/meshd-io/meshd/pkg/agent/sdspb"
 )
 
@@ -22,36 +19,10 @@ type sotwStream struct {
 }
 
 // sotw serves one state-of-the-world stream.
-func (s *sds) sotw(stream sotwServer) error {
-	st := &sotwStream{}
-	reqs, errs := recv(stream.Recv, stream.Context().Done())
-	for {
-		secrets, changed := s.board.get()
-		resp, err := st.pending(secrets)
-		if err != nil {
-			return status.Error(codes.Internal, err.Error())
-		}
-		if resp != nil {
-			if err := stream.Send(resp); err != nil {
-				return err
-			}
-		}
-		select {
-		case req := <-reqs:
-			if err := s.takeSotw(st, req); err != nil {
-				return err
-			}
-		case err := <-errs:
-			return clean(err)
-		case <-changed:
-		case <-s.stop:
-			return errStopping
-		}
-	}
-}
+func (s *sds) sotw(stream sotwServer) error { return serve(s, stream, &sotwStream{}) }
 
-// takeSotw takes in one request. Those that answer an older response say nothing about what is wanted now.
-func (s *sds) takeSotw(st *sotwStream, req *sdspb.DiscoveryRequest) error {
+// take: requests that answer an older response say nothing about what is wanted now.
+func (st *sotwStream) take(s *sds, req *sdspb.DiscoveryRequest) error {
 	if err := checkType(req.GetTypeUrl()); err != nil {
 		return err
 	}

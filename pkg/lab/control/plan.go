@@ -28,11 +28,6 @@ type Actions struct {
 	Remove []report.Object
 }
 
-// Empty reports whether there is nothing to do.
-func (a Actions) Empty() bool {
-	return len(a.Create)+len(a.Delete)+len(a.Put)+len(a.Remove) == 0
-}
-
 func (a *Actions) add(b Actions) {
 	a.Create = append(a.Create, b.Create...)
 	a.Delete = append(a.Delete, b.Delete...)

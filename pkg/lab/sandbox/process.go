@@ -189,9 +189,6 @@ type setUpError struct{ message string }
 
 func (e *setUpError) Error() string { return e.message }
 
-// PID is the container's first process as the daemon sees it.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Done is closed when the container has ended: its first process is gone, with
 // it all others, and the output has been copied.
 func (p *Process) Done() <-chan struct{} { return p.done }

@@ -27,13 +27,6 @@ func NewAddresses(prefixes ...netip.Prefix) *Addresses {
 	return a
 }
 
-// Reserve keeps an address from being given to a Service (the lab's DNS server has one).
-func (a *Addresses) Reserve(addr netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.used[addr] = true
-}
-
 // Release takes addresses back.
 func (a *Addresses) Release(ips []string) {
 	a.mu.Lock()
