@@ -6,27 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
-	"time"
+	"sync/atomic"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/meshd-io/meshd/pkg/authn"
 	"github.com/meshd-io/meshd/pkg/ca"
-	"github.com/meshd-io/meshd/pkg/ca/attest"
-	"github.com/meshd-io/meshd/pkg/ca/cav1"
-	"github.com/meshd-io/meshd/pkg/ca/service"
-	"github.com/meshd-io/meshd/pkg/ca/store"
 	"github.com/meshd-io/meshd/pkg/compile"
-	"github.com/meshd-io/meshd/pkg/console"
 	"github.com/meshd-io/meshd/pkg/crds"
-	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/telemetry"
@@ -44,28 +36,53 @@ type serveFlags struct {
 	cidrs                    []string
 	namespace                string
 	logLevel                 string
+	cluster                  clusterFlags
 }
 
 func newServeCommand() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "The control plane; with --config from files",
+		Short: "The control plane; with --config from files, otherwise from the cluster",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.config, "config", "", "file or folder of Kubernetes YAML, watched")
-	fs.StringVar(&f.stateDir, "state-dir", "/var/lib/meshd", "where the CA's root is kept (0700)")
+	fs.StringVar(&f.config, "config", "", "file or folder of Kubernetes YAML, watched; without it the cluster is")
+	fs.StringVar(&f.stateDir, "state-dir", "/var/lib/meshd", "where the CA's root is kept (0700); with --config only")
 	fs.StringVar(&f.grpcAddress, "grpc-address", "[::]:15012", "xDS and CA, by TLS")
 	fs.StringVar(&f.httpAddress, "http-address", "[::]:15014", "healthz, readyz and metrics, in plaintext")
 	fs.StringVar(&f.adminSocket, "admin-socket", DefaultAdminSocket, "Unix socket for the operator's tools")
-	fs.StringVar(&f.tokenIssuer, "token-issuer", "", "issuer of the workloads' service-account tokens")
-	fs.StringVar(&f.tokenJWKS, "token-jwks", "", "file with the issuer's keys (JWKS)")
+	fs.StringVar(&f.tokenIssuer, "token-issuer", "", "issuer of the workloads' service-account tokens; with --config only")
+	fs.StringVar(&f.tokenJWKS, "token-jwks", "", "file with the issuer's keys (JWKS); with --config only")
 	fs.StringSliceVar(&f.cidrs, "cidrs", nil, "CIDRs of services and pods, where MeshConfig does not say")
 	fs.StringVar(&f.namespace, "namespace", "meshd-system", "meshd's own namespace")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.cluster.register(fs)
 	return cmd
+}
+
+// source is where objects come from: files or a cluster.
+type source interface {
+	// Load gives the first snapshot, and not before everything is known.
+	Load(context.Context) (*crds.Snapshot, []report.Finding, error)
+	// Run gives every snapshot until the context ends.
+	Run(context.Context, func(*crds.Snapshot, []report.Finding)) error
+	rescanner
+}
+
+// home is what differs between a meshd that serves from files and one in a cluster.
+type home interface {
+	// Open gives what the daemon is made from; the trust domain is known from the first snapshot on.
+	Open(d *daemon, trustDomain string) (ca.Store, authn.Attestor, error)
+	// Parts are what runs beside the daemon's own parts.
+	Parts(d *daemon) ([]part, error)
+}
+
+// part is something that runs until its context ends or it fails.
+type part struct {
+	name string
+	run  func(context.Context) error
 }
 
 // serve wires the stages; see docs/architecture.md for the picture. Nothing
@@ -75,174 +92,159 @@ func serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.config == "" {
-		return errors.New("serve: --config DIR is needed: this version reads from files only")
+	slog.SetDefault(log)
+	// The collector then works harder instead of the kernel ending the process; GOMEMLIMIT in the environment wins.
+	if _, err := memlimit.Set(); err != nil {
+		log.Info("no memory limit is known", "detail", err)
 	}
-	d, err := newDaemon(f, log)
-	if err != nil {
+	d := &daemon{flags: f, log: log, metrics: telemetry.New()}
+	if d.cidrs, err = prefixes(f.cidrs); err != nil {
 		return err
 	}
-	return d.run(ctx)
+	var in home
+	if f.config != "" {
+		in, d.source = files{}, fileSource{crds.NewFileSource(f.config, crds.FileOptions{})}
+	} else {
+		c, err := newCluster(f, log)
+		if err != nil {
+			return err
+		}
+		in, d.source = c, c.source
+	}
+	return d.run(ctx, in)
 }
 
 // daemon is everything that runs in `meshd serve`.
 type daemon struct {
 	flags     serveFlags
+	cidrs     []netip.Prefix
 	log       *slog.Logger
 	metrics   *telemetry.Metrics
-	source    *crds.FileSource
+	source    source
 	authority *ca.Authority
 	pipeline  *pipeline
+	cache     *cache.Cache
+	book      *acks.Book
 	state     *stater
 	grpc      *grpc.Server
 	xds       *server.Server
 	lifetimes ca.Lifetimes
-}
-
-func newDaemon(f serveFlags, log *slog.Logger) (*daemon, error) {
-	d := &daemon{flags: f, log: log, metrics: telemetry.New()}
-	cidrs, err := prefixes(f.cidrs)
-	if err != nil {
-		return nil, err
-	}
-	d.source = crds.NewFileSource(f.config, crds.FileOptions{})
-	snapshot, _, err := d.source.Load()
-	if err != nil {
-		return nil, fmt.Errorf("serve: %w", err)
-	}
-	first, _ := compile.Compile(snapshot, compile.Config{SystemNamespace: f.namespace, CIDRs: cidrs})
-	trustDomain := first.Settings.TrustDomain
-	if err := d.openAuthority(trustDomain, snapshot); err != nil {
-		return nil, err
-	}
-	book, published := acks.NewBook(), cache.New()
-	d.pipeline = newPipeline(compile.Config{
-		Trust: model.Trust{Bundle: d.authority.Bundle()}, TrustDomain: trustDomain, SystemNamespace: f.namespace, CIDRs: cidrs,
-	}, published, book, d.metrics, log)
-	d.state = &stater{pipeline: d.pipeline, book: book, cache: published, source: d.source, authority: d.authorityStatus}
-	xds := server.New(server.Config{
-		Cache: published, Keyer: d.pipeline, Demander: d.pipeline,
-		Recorder: recorder{book: book, log: log, metrics: d.metrics}, Log: log,
-	})
-	d.pipeline.rekey, d.xds = xds.Rekey, xds
-	return d, d.openGRPC(trustDomain, xds)
-}
-
-func (d *daemon) openAuthority(trustDomain string, snapshot *crds.Snapshot) error {
-	d.lifetimes = lifetimes(snapshot, ca.DefaultLifetimes())
-	authority, err := ca.New(ca.Config{
-		TrustDomain: trustDomain, Store: store.File{Dir: d.flags.stateDir}, Lifetimes: d.lifetimes, Log: d.log,
-	})
-	if err != nil {
-		return fmt.Errorf("certificate authority: %w", err)
-	}
-	d.authority = authority
-	// What workloads trust meshd by: not secret, and needed by whoever distributes it.
-	anchor := filepath.Join(d.flags.stateDir, "root.crt")
-	if err := os.WriteFile(anchor, []byte(authority.Bundle()), 0o644); err != nil { // certificates are public
-		return fmt.Errorf("trust anchor: %w", err)
-	}
-	return nil
-}
-
-// openGRPC puts xDS and the CA behind one authentication layer.
-func (d *daemon) openGRPC(trustDomain string, xds *server.Server) error {
-	self, err := identity.New(trustDomain, d.flags.namespace, "meshd")
-	if err != nil {
-		return fmt.Errorf("own identity: %w", err)
-	}
-	config, err := d.authority.ServerTLS(self)
-	if err != nil {
-		return err
-	}
-	rules := authn.Rules{}
-	xds.Register(certificateOnly(rules))
-	ac := authn.Config{TrustDomain: trustDomain, Rules: rules, Log: d.log}
-	if d.flags.tokenIssuer != "" {
-		verifier, err := attest.New(attest.Config{
-			TrustDomain: trustDomain, Issuer: d.flags.tokenIssuer, Keys: attest.NewFile(d.flags.tokenJWKS, d.log), Pods: d.pipeline,
-		})
-		if err != nil {
-			return err
-		}
-		ac.Attestor = verifier
-		rules[cav1.CertificateService_Sign_FullMethodName] = authn.Token
-	}
-	layer, err := authn.New(ac)
-	if err != nil {
-		return err
-	}
-	options := append(server.Options(server.Transport{}),
-		grpc.Creds(credentials.NewTLS(config)),
-		grpc.ChainUnaryInterceptor(layer.Unary()), grpc.ChainStreamInterceptor(layer.Stream()))
-	d.grpc = grpc.NewServer(options...)
-	xds.Register(d.grpc)
-	if ac.Attestor != nil {
-		cav1.RegisterCertificateServiceServer(d.grpc, service.New(service.Config{Signer: countingSigner{d.authority, d.metrics}, Log: d.log}))
-	}
-	return nil
-}
-
-// certificateOnly notes the methods of services that are for mesh certificates only.
-type certificateOnly authn.Rules
-
-// RegisterService implements grpc.ServiceRegistrar.
-func (r certificateOnly) RegisterService(desc *grpc.ServiceDesc, _ any) {
-	for _, m := range desc.Methods {
-		r["/"+desc.ServiceName+"/"+m.MethodName] = authn.Certificate
-	}
-	for _, s := range desc.Streams {
-		r["/"+desc.ServiceName+"/"+s.StreamName] = authn.Certificate
-	}
+	// serving is the pipeline once there is one, until meshd is told to stop.
+	serving atomic.Pointer[pipeline]
 }
 
 // run starts everything, and stops it in reverse when ctx ends or a part fails.
-func (d *daemon) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	listen := net.ListenConfig{}
-	grpcListener, err := listen.Listen(ctx, "tcp", d.flags.grpcAddress)
+// Health is served from the first moment on, readiness when the sources have synced.
+func (d *daemon) run(ctx context.Context, in home) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g := &group{ctx: work, failed: make(chan error, 1)}
+	health, err := d.listenHTTP(ctx)
 	if err != nil {
 		return err
 	}
-	httpListener, err := listen.Listen(ctx, "tcp", d.flags.httpAddress)
+	g.start(health)
+	parts, err := d.open(ctx, in)
 	if err != nil {
+		stop()
+		g.wait.Wait()
+		if ctx.Err() != nil {
+			return nil // asked to stop while it still waited
+		}
 		return err
 	}
-	adminListener, err := listenAdmin(ctx, d.flags.adminSocket)
-	if err != nil {
-		return err
+	d.serving.Store(d.pipeline)
+	for _, p := range parts {
+		g.start(p)
 	}
-	web := &http.Server{Handler: d.webHandler(), ReadHeaderTimeout: 10 * time.Second}
-	admin := &http.Server{Handler: console.Handler(d.state), ReadHeaderTimeout: 10 * time.Second}
-
-	var group sync.WaitGroup
-	failed := make(chan error, 8)
-	start := func(what string, work func() error) {
-		group.Go(func() {
-			if err := work(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) && ctx.Err() == nil {
-				failed <- fmt.Errorf("%s: %w", what, err)
-			}
-		})
-	}
-	start("pipeline", func() error { d.pipeline.Run(ctx); return nil })
-	start("source", func() error { return d.source.Run(ctx, d.take) })
-	start("certificate authority", func() error { return d.authority.Run(ctx) })
-	start("grpc", func() error { return d.grpc.Serve(grpcListener) })
-	start("http", func() error { return web.Serve(httpListener) })
-	start("admin", func() error { return admin.Serve(adminListener) })
-	d.log.Info("meshd serves", "grpc", grpcListener.Addr().String(), "http", httpListener.Addr().String(), "config", d.flags.config)
-
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+		d.serving.Store(nil)
+		if d.flags.config == "" { // there may be another replica
+			d.drain()
+		}
+	case err = <-g.failed:
 	}
-	cancel()
+	stop()
 	d.grpc.Stop()
 	d.xds.Close()
-	err = errors.Join(err, web.Close(), admin.Close())
-	group.Wait()
+	g.wait.Wait()
 	return err
+}
+
+// group runs parts; the first that fails is told.
+type group struct {
+	ctx    context.Context
+	wait   sync.WaitGroup
+	failed chan error
+}
+
+func (g *group) start(p part) {
+	g.wait.Go(func() {
+		if err := p.run(g.ctx); err != nil && g.ctx.Err() == nil {
+			select {
+			case g.failed <- fmt.Errorf("%s: %w", p.name, err):
+			default:
+			}
+		}
+	})
+}
+
+// open makes the daemon's parts from the first snapshot on.
+func (d *daemon) open(ctx context.Context, in home) ([]part, error) {
+	snapshot, _, err := d.source.Load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("serve: %w", err)
+	}
+	first, _ := compile.Compile(snapshot, compile.Config{SystemNamespace: d.flags.namespace, CIDRs: d.cidrs})
+	trustDomain := first.Settings.TrustDomain
+	store, attestor, err := in.Open(d, trustDomain)
+	if err != nil {
+		return nil, err
+	}
+	d.lifetimes = lifetimes(snapshot, ca.DefaultLifetimes())
+	d.authority, err = ca.New(ca.Config{TrustDomain: trustDomain, Store: store, Lifetimes: d.lifetimes, Log: d.log})
+	if err != nil {
+		return nil, fmt.Errorf("certificate authority: %w", err)
+	}
+	d.book, d.cache = acks.NewBook(), cache.New()
+	d.pipeline = newPipeline(compile.Config{
+		Trust: model.Trust{Bundle: d.authority.Bundle()}, TrustDomain: trustDomain, SystemNamespace: d.flags.namespace, CIDRs: d.cidrs,
+	}, d.cache, d.book, d.metrics, d.log)
+	d.state = &stater{pipeline: d.pipeline, book: d.book, cache: d.cache, source: d.source, authority: d.authorityStatus}
+	d.xds = server.New(server.Config{
+		Cache: d.cache, Keyer: d.pipeline, Demander: d.pipeline,
+		Recorder: recorder{book: d.book, log: d.log, metrics: d.metrics}, Log: d.log,
+	})
+	d.pipeline.rekey = d.xds.Rekey
+	if err := d.openGRPC(trustDomain, attestor); err != nil {
+		return nil, err
+	}
+	more, err := in.Parts(d)
+	if err != nil {
+		return nil, err
+	}
+	return d.parts(ctx, more)
+}
+
+// parts are what every daemon runs, and what its home adds.
+func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.flags.grpcAddress)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := d.listenAdmin(ctx)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	d.log.Info("meshd serves", "grpc", listener.Addr().String(), "config", d.flags.config)
+	return append([]part{
+		{"pipeline", func(ctx context.Context) error { d.pipeline.Run(ctx); return nil }},
+		{"source", func(ctx context.Context) error { return d.source.Run(ctx, d.take) }},
+		{"certificate authority", d.authority.Run},
+		{"grpc", func(context.Context) error { return d.grpc.Serve(listener) }}, // run ends it
+		admin,
+	}, more...), nil
 }
 
 // take is where snapshots come in.
@@ -259,35 +261,6 @@ func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
 		}
 	}
 	d.pipeline.Offer(snapshot, findings)
-}
-
-func (d *daemon) webHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", d.metrics.Handler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if d.pipeline.mesh.Load() == nil {
-			http.Error(w, "the sources have not synced", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	return mux
-}
-
-// listenAdmin takes over the socket of a meshd that is gone.
-func listenAdmin(ctx context.Context, path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("admin socket: %w", err)
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
-	}
-	return l, os.Chmod(path, 0o600)
 }
 
 func prefixes(texts []string) ([]netip.Prefix, error) {
