@@ -14,8 +14,8 @@ import (
 // cover fills in the mesh's CIDRs and tells whose addresses lie outside: a
 // sidecar would never ask for those, and carry them as traffic that leaves the
 // mesh. An address that pods share with their node is none of the mesh's.
-func cover(mesh *model.Mesh, flag []netip.Prefix) []report.Finding {
-	cidrs := slices.Concat(mesh.Settings.CIDRs, flag)
+func cover(mesh *model.Mesh, flag, cluster []netip.Prefix) []report.Finding {
+	cidrs := slices.Concat(mesh.Settings.CIDRs, flag, cluster)
 	if len(cidrs) == 0 {
 		// Each address covers itself: nothing lies outside.
 		for _, a := range slices.Concat(slices.Collect(maps.Keys(mesh.PodsByAddress)), slices.Collect(maps.Keys(mesh.ServicesByAddress))) {

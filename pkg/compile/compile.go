@@ -21,8 +21,8 @@ type Config struct {
 	Trust model.Trust
 	// SystemNamespace is where meshd and its gateways run; DefaultSystemNamespace when "".
 	SystemNamespace string
-	// CIDRs of services and pods, beside those that MeshConfig lists. Where both
-	// are empty, the addresses of all known pods and Services are taken one by one.
+	// CIDRs of services and pods, beside those that MeshConfig lists and the
+	// cluster tells of. Where there are none, the addresses of all known pods and Services are taken one by one.
 	CIDRs []netip.Prefix
 	// TrustDomain is the one that live proxies have certificates of: MeshConfig
 	// may not change it. "" when no proxies live.
@@ -65,7 +65,7 @@ func Compile(snap *crds.Snapshot, config Config) (*model.Mesh, []report.Finding)
 		Gateways:          map[model.WorkloadKey]*model.Gateway{},
 	}
 	mesh.Pods, mesh.PodsByAddress = inventory.Model()
-	add(cover(mesh, config.CIDRs))
+	add(cover(mesh, config.CIDRs, snap.CIDRs))
 
 	key := model.WorkloadKey{Kind: model.GatewayProxy, Namespace: system, ServiceAccount: services.IngressServiceAccount}
 	gateway, needed, faults := ingress.Compile(snap, key, byName)

@@ -1,6 +1,8 @@
 package crds
 
 import (
+	"net/netip"
+
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +32,10 @@ type Snapshot struct {
 	AuthorizationPolicies  []*meshv1a1.AuthorizationPolicy
 	TrafficPolicies        []*meshv1a1.TrafficPolicy
 	Workloads              []*meshv1a1.Workload
+
+	// CIDRs are the networks of Services and pods, as ServiceCIDR objects and
+	// Node.spec.podCIDRs tell: sorted, each once. Files tell of none.
+	CIDRs []netip.Prefix
 
 	// Controllers of pods. meshd serves nothing from them; `meshd translate`
 	// and `plan` read their pod templates where no pods exist, and the lab runs them.
