@@ -61,6 +61,7 @@ type input struct {
 type activeKey struct {
 	dirty    bool
 	findings []report.Finding // of translate
+	mesh     *model.Mesh      // that the newest publication was made from
 }
 
 func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
@@ -269,7 +270,7 @@ func (p *pipeline) publish(key scope.Key) {
 	p.cache.Publish(key, resources) // what does not pass the gate is in cache.Findings
 	p.mu.Lock()
 	if a := p.active[key]; a != nil {
-		a.findings = findings
+		a.findings, a.mesh = findings, mesh
 	}
 	p.mu.Unlock()
 }

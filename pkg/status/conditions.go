@@ -17,6 +17,9 @@ type Progress struct {
 	Laggards []string
 	// Messages are Envoy's own words for what was rejected.
 	Messages []string
+	// Replicas of meshd that have not told yet how far their proxies are with
+	// this generation, by name. It is not programmed before they have.
+	Replicas []string
 }
 
 // maxMessage bounds a condition's message (the API server's limit is 32768).
@@ -67,9 +70,15 @@ func programmed(accepted metav1.Condition, p Progress) metav1.Condition {
 		out.Reason, out.Message = string(report.Rejected), strings.Join(p.Messages, "; ")
 	case p.Acknowledged < p.Total:
 		out.Reason = string(report.Pending)
-		out.Message = fmt.Sprintf("%d of %d proxies have acknowledged; waiting for %s", p.Acknowledged, p.Total, strings.Join(p.Laggards, ", "))
+		out.Message = fmt.Sprintf("%d of %d proxies have acknowledged; waiting for %s", p.Acknowledged, p.Total, strings.Join(laggards(p), ", "))
+	case len(p.Replicas) > 0:
+		out.Reason = string(report.Pending)
+		out.Message = "waiting for what meshd's replica " + strings.Join(p.Replicas, ", ") + " knows of its proxies"
 	default:
 		out.Status, out.Reason = metav1.ConditionTrue, string(report.Programmed)
+		if p.Total == 0 {
+			out.Message = "no connected proxy is concerned"
+		}
 	}
 	out.Message = cut(out.Message)
 	return out

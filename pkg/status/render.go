@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -19,8 +20,9 @@ type Object struct {
 	TargetRefs []meshv1a1.TargetRef
 	// Findings about this object only.
 	Findings []report.Finding
-	// Previous are the conditions that its status has now.
-	Previous []metav1.Condition
+	// Previous are the conditions that its status has now, PreviousTargets those of its targets.
+	Previous        []metav1.Condition
+	PreviousTargets []meshv1a1.TargetStatus
 }
 
 // Render gives the status of a namespaced kind (API.md): conditions, proxies,
@@ -30,7 +32,7 @@ func Render(in Object, p Progress, now metav1.Time) meshv1a1.PolicyStatus {
 		ObservedGeneration: in.Generation,
 		Conditions:         conditions(in, p, now),
 		Proxies:            count(p),
-		Laggards:           p.Laggards,
+		Laggards:           laggards(p),
 		Targets:            targets(in, now),
 	}
 }
@@ -38,7 +40,7 @@ func Render(in Object, p Progress, now metav1.Time) meshv1a1.PolicyStatus {
 // RenderMeshConfig gives the status of a MeshConfig. Pure.
 func RenderMeshConfig(in Object, p Progress, now metav1.Time) meshv1a1.MeshConfigStatus {
 	return meshv1a1.MeshConfigStatus{
-		ObservedGeneration: in.Generation, Conditions: conditions(in, p, now), Proxies: count(p), Laggards: p.Laggards,
+		ObservedGeneration: in.Generation, Conditions: conditions(in, p, now), Proxies: count(p), Laggards: laggards(p),
 	}
 }
 
@@ -52,13 +54,18 @@ type Authority struct {
 func RenderCertificateAuthority(in Object, p Progress, ca Authority, now metav1.Time) meshv1a1.CertificateAuthorityStatus {
 	return meshv1a1.CertificateAuthorityStatus{
 		ObservedGeneration: in.Generation, Phase: ca.Phase, Roots: ca.Roots, Issuers: ca.Issuers,
-		Proxies: count(p), Laggards: p.Laggards, Conditions: conditions(in, p, now),
+		Proxies: count(p), Laggards: laggards(p), Conditions: conditions(in, p, now),
 	}
 }
 
 func count(p Progress) meshv1a1.ProxyCount {
 	return meshv1a1.ProxyCount{Total: int32(p.Total), Acknowledged: int32(p.Acknowledged), Rejected: int32(p.Rejected)} // counts of proxies
 }
+
+// maxLaggards bounds status.laggards, by the API's schema.
+const maxLaggards = 5
+
+func laggards(p Progress) []string { return p.Laggards[:min(len(p.Laggards), maxLaggards)] }
 
 // targets gives each target reference what was found about it: findings that
 // name it, or whose field lies in spec.targetRefs[i].
@@ -78,9 +85,13 @@ func targets(in Object, now metav1.Time) []meshv1a1.TargetStatus {
 			}
 		}
 		conds := []metav1.Condition{judge(own, report.Accepted), judge(own, report.ResolvedRefs)}
+		previous := in.Previous
+		if k := slices.IndexFunc(in.PreviousTargets, func(t meshv1a1.TargetStatus) bool { return reflect.DeepEqual(t.Ref, ref) }); k >= 0 {
+			previous = in.PreviousTargets[k].Conditions
+		}
 		for j := range conds {
 			conds[j].ObservedGeneration = in.Generation
-			conds[j].LastTransitionTime = transition(in.Previous, conds[j], now)
+			conds[j].LastTransitionTime = transition(previous, conds[j], now)
 		}
 		out = append(out, meshv1a1.TargetStatus{Ref: ref, Conditions: conds, OverriddenBy: by})
 	}
