@@ -26,6 +26,8 @@ const (
 	RunVolume   = "meshd-run"
 	TokenVolume = "meshd-token"
 	TrustVolume = "meshd-trust"
+	// IdentityVolume has certificate, key and trust anchor where kubelet carries them.
+	IdentityVolume = "meshd-identity"
 	// RunDir holds the sockets that the agent and the proxy share.
 	RunDir = "/run/meshd"
 	// TokenDir holds the file "token", a service-account token for TokenAudience.

@@ -13,6 +13,9 @@ import (
 type Decision struct {
 	// Injected: the returned pod has the sidecar, now or already before.
 	Injected bool
+	// Refused: the pod is wanted in the mesh and cannot be in it, by a fault of
+	// its own that Findings name; a cluster does not let it in.
+	Refused  bool
 	Findings []report.Finding
 	// Err is meshd's own failure: the pod is unchanged and must not be let in,
 	// since it would run outside of the mesh unnoticed.
@@ -34,8 +37,14 @@ func Inject(pod *corev1.Pod, ns *corev1.Namespace, cfg Config) (*corev1.Pod, Dec
 		return out, Decision{Injected: true}
 	}
 	chosen := s.choose(ns, cfg)
-	if !chosen.inject || s.refuse(chosen.explicit) {
+	if !chosen.inject {
 		return out, s.decision(false)
+	}
+	if found := s.refuse(chosen.explicit); len(found) > 0 {
+		s.findings = append(s.findings, found...)
+		d := s.decision(false)
+		d.Refused = slices.ContainsFunc(found, func(f report.Finding) bool { return !f.Reason.Informs() })
+		return out, d
 	}
 	containers, err := s.sidecar(cfg)
 	if err != nil {
@@ -90,8 +99,12 @@ func (s *subject) object() report.Object {
 }
 
 func (s *subject) find(reason report.Reason, field, message string) {
-	s.findings = append(s.findings, report.Finding{
+	s.findings = append(s.findings, s.finding(reason, field, message))
+}
+
+func (s *subject) finding(reason report.Reason, field, message string) report.Finding {
+	return report.Finding{
 		Object: s.object(), Generation: s.pod.Generation, Condition: report.Accepted,
 		Reason: reason, Field: field, Message: message,
-	})
+	}
 }
