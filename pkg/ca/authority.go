@@ -7,7 +7,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -37,7 +36,10 @@ type Store interface {
 // Config of an Authority.
 type Config struct {
 	TrustDomain string
-	Store       Store
+	// Store of meshd's own root. It may be nil where Intermediate is given and stays.
+	Store Store
+	// Intermediate signs instead of the store's root, which then stays trusted if it exists.
+	Intermediate *Intermediate
 	// Lifetimes; the zero value is DefaultLifetimes.
 	Lifetimes Lifetimes
 	// Skew by which not-before is backdated; 0 is DefaultSkew.
@@ -51,22 +53,26 @@ type Config struct {
 // Authority signs. It is safe for concurrent use.
 type Authority struct {
 	trustDomain string
+	store       Store
 	skew        time.Duration
 	clock       clock.Clock
 	log         *slog.Logger
-	root        Pair
 
 	mu        sync.Mutex
 	lifetimes Lifetimes
-	issuer    Pair
-	servers   map[identity.ID]*serverCertificate
-	// changed is closed and replaced when lifetimes change, so that Run looks at its times again.
+	current   signer
+	waiting   *signer             // its roots are in the bundle; it signs after Promote
+	former    []*x509.Certificate // roots that stay trusted
+	roots     []*x509.Certificate // the bundle: those of current, waiting and former; replaced, never changed
+	issuer    Pair                // current's own, or current itself
+	servers   map[serverName]*serverCertificate
+	// changed is closed and replaced when any of the above changes, so that Run looks at its times again.
 	changed chan struct{}
 }
 
 // Issued is a certificate with what its holder needs beside it.
 type Issued struct {
-	// Chain is the leaf and its issuer.
+	// Chain is the leaf and what signed it, without the root.
 	Chain []*x509.Certificate
 	// Roots of the trust domain.
 	Roots []*x509.Certificate
@@ -76,7 +82,8 @@ type Issued struct {
 func (i Issued) NotAfter() time.Time { return i.Chain[0].NotAfter }
 
 // New opens the store, or makes a root in it, and makes an issuer. It fails
-// when the root is not usable: a CA that signs what nobody can verify is worse than none.
+// when the root, or the intermediate, is not usable: a CA that signs what nobody
+// can verify is worse than none.
 func New(cfg Config) (*Authority, error) {
 	if cfg.Lifetimes == (Lifetimes{}) {
 		cfg.Lifetimes = DefaultLifetimes()
@@ -88,8 +95,8 @@ func New(cfg Config) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{
-		trustDomain: cfg.TrustDomain, skew: cfg.Skew, clock: cfg.Clock, log: cfg.Log, lifetimes: cfg.Lifetimes,
-		servers: map[identity.ID]*serverCertificate{}, changed: make(chan struct{}),
+		trustDomain: cfg.TrustDomain, store: cfg.Store, skew: cfg.Skew, clock: cfg.Clock, log: cfg.Log, lifetimes: cfg.Lifetimes,
+		servers: map[serverName]*serverCertificate{}, changed: make(chan struct{}),
 	}
 	if a.skew <= 0 {
 		a.skew = DefaultSkew
@@ -100,37 +107,12 @@ func New(cfg Config) (*Authority, error) {
 	if a.log == nil {
 		a.log = slog.Default()
 	}
-	root, err := cfg.Store.Root(a.newRoot)
-	if err != nil {
-		return nil, fmt.Errorf("root: %w", err)
-	}
-	if err := check.Authority(root.Certificate, a.trustDomain, a.clock.Now()); err != nil {
-		return nil, fmt.Errorf("root: %w", err)
-	}
-	a.root = root
-	if err := a.start(); err != nil {
+	if err := a.open(cfg.Intermediate); err != nil {
 		return nil, err
 	}
-	return a, nil
-}
-
-// start makes the first issuer and tries it: a trust domain that certificates
-// cannot be constrained to (an IP address) is found here.
-func (a *Authority) start() error {
 	a.mu.Lock()
-	err := a.renewIssuer()
-	a.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	probe, err := identity.New(a.trustDomain, "probe", "probe")
-	if err != nil {
-		return err
-	}
-	if _, err := a.newServerCertificate(probe); err != nil {
-		return fmt.Errorf("trial: %w", err)
-	}
-	return nil
+	defer a.mu.Unlock()
+	return a, a.renewIssuer()
 }
 
 func (a *Authority) newRoot() (Pair, error) {
@@ -147,39 +129,63 @@ func (a *Authority) newRoot() (Pair, error) {
 	return Pair{Certificate: cert, Key: key}, err
 }
 
-// renewIssuer makes a new issuer under the root. a.mu is held.
-func (a *Authority) renewIssuer() error {
+// issuerBelow makes an issuer that s signs. A signer below which no CA may stand is its own issuer.
+func (a *Authority) issuerBelow(s signer, l Lifetimes) (Pair, error) {
 	now := a.clock.Now()
-	v, err := template.Between(now, a.lifetimes.Issuer, a.skew, a.root.Certificate)
+	v, err := template.Between(now, l.Issuer, a.skew, s.Certificate)
 	if err != nil {
-		return fmt.Errorf("issuer: root: %w", err)
+		return Pair{}, fmt.Errorf("issuer: %w", err)
+	}
+	if s.direct {
+		return s.Pair, nil
 	}
 	key, serial, err := newKey()
 	if err != nil {
-		return fmt.Errorf("issuer: %w", err)
+		return Pair{}, fmt.Errorf("issuer: %w", err)
 	}
-	cert, err := sign(template.Issuer(a.trustDomain, serial, v), a.root.Certificate, key.Public(), a.root.Key)
+	cert, err := sign(template.Issuer(a.trustDomain, serial, v), s.Certificate, key.Public(), s.Key)
 	if err != nil {
-		return fmt.Errorf("issuer: %w", err)
+		return Pair{}, fmt.Errorf("issuer: %w", err)
 	}
 	if err := check.Authority(cert, a.trustDomain, now); err != nil {
-		return fmt.Errorf("issuer: %w", err)
+		return Pair{}, fmt.Errorf("issuer: %w", err)
 	}
-	a.issuer = Pair{Certificate: cert, Key: key}
-	a.log.Info("issuer made", "serial", cert.SerialNumber.Text(16), "notAfter", cert.NotAfter.UTC())
+	return Pair{Certificate: cert, Key: key}, nil
+}
+
+// renewIssuer makes a new issuer. a.mu is held.
+func (a *Authority) renewIssuer() error {
+	issuer, err := a.issuerBelow(a.current, a.lifetimes)
+	if err != nil {
+		return err
+	}
+	a.issuer = issuer
+	a.log.Info("issuer made", "serial", issuer.Certificate.SerialNumber.Text(16), "notAfter", issuer.Certificate.NotAfter.UTC())
+	a.announce()
 	return nil
 }
 
 // issuerDue is when the issuer is renewed: at half of its life, so that each
-// leaf has at least the other half. a.mu is held.
+// leaf has at least the other half. One that lives as long as what stands above
+// it is not renewed before its end: the next would live no longer. a.mu is held.
 func (a *Authority) issuerDue() time.Time {
 	c := a.issuer.Certificate
+	if !c.NotAfter.Before(a.current.Certificate.NotAfter) {
+		return c.NotAfter
+	}
 	start := c.NotBefore.Add(a.skew)
 	return start.Add(c.NotAfter.Sub(start) / 2)
 }
 
-// currentIssuer is an issuer that is not past its half-life.
-func (a *Authority) currentIssuer() (Pair, Lifetimes, error) {
+// state is what one signature is made from.
+type state struct {
+	by          Pair
+	tail, roots []*x509.Certificate
+	lifetimes   Lifetimes
+}
+
+// state has an issuer that is not past its half-life.
+func (a *Authority) state() (state, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.clock.Now()
@@ -187,12 +193,12 @@ func (a *Authority) currentIssuer() (Pair, Lifetimes, error) {
 		if err := a.renewIssuer(); err != nil {
 			// The old one still signs while it lives: the root's last days must not stop the mesh early.
 			if !now.Before(a.issuer.Certificate.NotAfter) {
-				return Pair{}, Lifetimes{}, err
+				return state{}, err
 			}
 			a.log.Error("issuer is not renewed", "error", err, "notAfter", a.issuer.Certificate.NotAfter.UTC())
 		}
 	}
-	return a.issuer, a.lifetimes, nil
+	return state{by: a.issuer, tail: a.current.tail(a.issuer), roots: a.roots, lifetimes: a.lifetimes}, nil
 }
 
 // Sign issues a certificate for a proven identity to the holder of the CSR's
@@ -203,23 +209,55 @@ func (a *Authority) Sign(id identity.ID, csr []byte, ttl time.Duration) (Issued,
 	if err != nil {
 		return Issued{}, err
 	}
-	return a.signKey(id, key, ttl)
+	st, err := a.state()
+	if err != nil {
+		return Issued{}, err
+	}
+	life, err := st.lifetimes.leafTTL(ttl)
+	if err != nil {
+		return Issued{}, err
+	}
+	return a.signLeaf(st, id, key, term{life: life})
 }
 
-func (a *Authority) signKey(id identity.ID, key *ecdsa.PublicKey, want time.Duration) (Issued, error) {
+// SignWithin issues as Sign does, for those who count the whole validity, from
+// not-before to not-after (Kubernetes does, KEP-4317): it is the leaf lifetime
+// with the backdating, brought between least and most.
+func (a *Authority) SignWithin(id identity.ID, csr []byte, least, most time.Duration) (Issued, error) {
+	key, err := request.Check(csr, id)
+	if err != nil {
+		return Issued{}, err
+	}
+	st, err := a.state()
+	if err != nil {
+		return Issued{}, err
+	}
+	return a.signLeaf(st, id, key, term{life: st.lifetimes.Leaf, least: least, most: most})
+}
+
+// term is how long a leaf lives: life from now, or, where most is set, a whole validity of least to most.
+type term struct {
+	life, least, most time.Duration
+}
+
+func (t term) validity(now time.Time, skew time.Duration, signer *x509.Certificate) (template.Validity, error) {
+	v, err := template.Between(now, t.life, skew, signer)
+	if err != nil || t.most == 0 {
+		return v, err
+	}
+	v.NotAfter = v.NotBefore.Add(min(max(t.life+skew, t.least), t.most).Truncate(time.Second))
+	if v.NotAfter.After(signer.NotAfter) {
+		return template.Validity{}, fmt.Errorf("a life of %s would end after the signer's, at %s", v.NotAfter.Sub(v.NotBefore), signer.NotAfter.UTC())
+	}
+	return v, nil
+}
+
+func (a *Authority) signLeaf(st state, id identity.ID, key *ecdsa.PublicKey, t term) (Issued, error) {
 	if id.TrustDomain() != a.trustDomain {
 		return Issued{}, fmt.Errorf("identity %s is not of trust domain %s", id, a.trustDomain)
 	}
-	issuer, lifetimes, err := a.currentIssuer()
-	if err != nil {
-		return Issued{}, err
-	}
-	ttl, err := lifetimes.leafTTL(want)
-	if err != nil {
-		return Issued{}, err
-	}
 	now := a.clock.Now()
-	v, err := template.Between(now, ttl, a.skew, issuer.Certificate)
+	v, err := t.validity(now, a.skew, st.by.Certificate)
 	if err != nil {
 		return Issued{}, fmt.Errorf("leaf: issuer: %w", err)
 	}
@@ -227,12 +265,15 @@ func (a *Authority) signKey(id identity.ID, key *ecdsa.PublicKey, want time.Dura
 	if err != nil {
 		return Issued{}, err
 	}
-	leaf, err := sign(template.Leaf(id, serial, v), issuer.Certificate, key, issuer.Key)
+	leaf, err := sign(template.Leaf(id, serial, v), st.by.Certificate, key, st.by.Key)
 	if err != nil {
 		return Issued{}, fmt.Errorf("leaf: %w", err)
 	}
-	issued := Issued{Chain: []*x509.Certificate{leaf, issuer.Certificate}, Roots: a.Roots()}
-	w := check.Want{ID: id, Key: key, Now: now, TTL: ttl, Skew: a.skew}
+	issued := Issued{Chain: append([]*x509.Certificate{leaf}, st.tail...), Roots: st.roots}
+	w := check.Want{ID: id, Key: key, Now: now, TTL: t.life, Skew: a.skew}
+	if t.most > 0 {
+		w.TTL = t.most
+	}
 	if err := check.Leaf(issued.Chain, issued.Roots, w); err != nil {
 		return Issued{}, fmt.Errorf("signed leaf does not pass: %w", err)
 	}
@@ -242,17 +283,15 @@ func (a *Authority) signKey(id identity.ID, key *ecdsa.PublicKey, want time.Dura
 // TrustDomain that the authority signs for.
 func (a *Authority) TrustDomain() string { return a.trustDomain }
 
-// Roots are the certificates that peers trust.
-func (a *Authority) Roots() []*x509.Certificate { return []*x509.Certificate{a.root.Certificate} }
+// Roots are the certificates that peers trust: they are not to be changed.
+func (a *Authority) Roots() []*x509.Certificate {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.roots
+}
 
 // Bundle is Roots in PEM.
-func (a *Authority) Bundle() string {
-	var out []byte
-	for _, c := range a.Roots() {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
-	}
-	return string(out)
-}
+func (a *Authority) Bundle() string { return encodePEM(a.Roots()) }
 
 // Issuer is the certificate that signs now.
 func (a *Authority) Issuer() *x509.Certificate {
@@ -289,8 +328,7 @@ func (a *Authority) SetLifetimes(l Lifetimes) error {
 		}
 	}
 	a.log.Info("lifetimes set", "issuer", l.Issuer, "leaf", l.Leaf)
-	close(a.changed)
-	a.changed = make(chan struct{})
+	a.announce()
 	return nil
 }
 
@@ -299,7 +337,7 @@ func (a *Authority) SetLifetimes(l Lifetimes) error {
 // expired issuer.
 func (a *Authority) Run(ctx context.Context) error {
 	for {
-		if _, _, err := a.currentIssuer(); err != nil {
+		if _, err := a.state(); err != nil {
 			a.log.Error("issuer is not renewed", "error", err)
 		}
 		a.renewServers()

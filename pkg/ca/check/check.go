@@ -28,16 +28,25 @@ type Want struct {
 	TTL, Skew time.Duration
 }
 
-// Leaf judges chain (leaf, issuer) against what was wanted and the roots that peers trust.
+// MaxChain is the most certificates that are shown in a handshake.
+const MaxChain = 6
+
+// Leaf judges chain (leaf, its issuer, what stands above it without the root)
+// against what was wanted and the roots that peers trust.
 func Leaf(chain []*x509.Certificate, roots []*x509.Certificate, want Want) error {
-	if len(chain) != 2 {
-		return fmt.Errorf("chain has %d certificates, 2 are wanted", len(chain))
+	if len(chain) == 0 || len(chain) > MaxChain {
+		return fmt.Errorf("chain has %d certificates, 1 to %d are wanted", len(chain), MaxChain)
 	}
-	leaf, issuer := chain[0], chain[1]
+	leaf := chain[0]
 	if err := shape(leaf, want); err != nil {
 		return err
 	}
-	if err := validity(leaf, issuer, want); err != nil {
+	for _, issuer := range chain[1:] {
+		if leaf.NotAfter.After(issuer.NotAfter) {
+			return errors.New("leaf outlives its issuer")
+		}
+	}
+	if err := validity(leaf, want); err != nil {
 		return err
 	}
 	bundle := x509bundle.FromX509Authorities(want.ID.SPIFFE().TrustDomain(), roots)
@@ -105,10 +114,8 @@ func extensions(leaf *x509.Certificate) error {
 	return nil
 }
 
-func validity(leaf, issuer *x509.Certificate, want Want) error {
+func validity(leaf *x509.Certificate, want Want) error {
 	switch {
-	case leaf.NotAfter.After(issuer.NotAfter):
-		return errors.New("leaf outlives its issuer")
 	case leaf.NotAfter.After(want.Now.Add(want.TTL)):
 		return fmt.Errorf("leaf lives until %s, longer than %s", leaf.NotAfter.UTC(), want.TTL)
 	case leaf.NotBefore.Before(want.Now.Add(-want.Skew - time.Second)):

@@ -58,6 +58,20 @@ func Leaf(id identity.ID, serial *big.Int, v Validity) *x509.Certificate {
 	}
 }
 
+// Server is the template of a certificate of meshd's own for callers that know
+// it by DNS name: the API server, which calls the webhook.
+func Server(names []string, serial *big.Int, v Validity) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber:          serial,
+		NotBefore:             v.NotBefore,
+		NotAfter:              v.NotAfter,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		DNSNames:              names,
+	}
+}
+
 // Issuer is the template of a replica's own intermediate: it signs leaves of one
 // trust domain and nothing else.
 func Issuer(trustDomain string, serial *big.Int, v Validity) *x509.Certificate {
