@@ -2,6 +2,7 @@ package injector
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -21,7 +22,7 @@ type choice struct{ inject, explicit bool }
 // value that is neither enabled nor disabled is told, and does not count.
 func (s *subject) choose(ns *corev1.Namespace, cfg Config) choice {
 	own := s.label(s.object(), s.pod.Labels)
-	if s.namespace == cfg.SystemNamespace || s.namespace == "kube-system" {
+	if slices.Contains(neverInjected(cfg.SystemNamespace), s.namespace) {
 		if own == enabled {
 			s.find(report.Unsupported, labelAt,
 				fmt.Sprintf("pods of %s are never injected, since the mesh depends on them; run the workload in another namespace", s.namespace))

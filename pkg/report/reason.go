@@ -40,6 +40,10 @@ const (
 	Rejected Reason = "Rejected"
 	// NotInjected: the pod is left outside of the mesh although its namespace or the mesh's default would have it in.
 	NotInjected Reason = "NotInjected"
+	// NoSidecar: the pod should be in the mesh and runs outside of it, since it was created before its label or without meshd.
+	NoSidecar Reason = "NoSidecar"
+	// NotServed: the cluster does not serve an API that the field's value needs; the message says what is done instead.
+	NotServed Reason = "NotServed"
 	// Immutable: the field may not change while proxies live.
 	Immutable Reason = "Immutable"
 	// Pending: proxies have yet to acknowledge this generation; the message names the first of them.
@@ -50,7 +54,7 @@ const (
 // it is said beside the condition and takes nothing away from it.
 func (r Reason) Informs() bool {
 	switch r {
-	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected:
+	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected, NoSidecar, NotServed:
 		return true
 	}
 	return false
