@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"time"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
@@ -16,8 +17,21 @@ const (
 	defaultLeafLifetime   = time.Hour
 )
 
+// The sources that API.md writes beside CertificateAuthority.spec.source, and
+// the Secret that is read where spec.secretRef does not say.
+const (
+	SelfSigned       = "SelfSigned"
+	FromSecret       = "Secret"
+	defaultCASecret  = "meshd-ca"
+	defaultNamespace = "meshd-system"
+)
+
 // CA is CertificateAuthority's spec, with its defaults filled in.
 type CA struct {
+	// Source is SelfSigned or FromSecret.
+	Source string
+	// SecretNamespace and SecretName with FromSecret.
+	SecretNamespace, SecretName string
 	// Lifetimes of what is signed: Leaf <= Issuer <= Root.
 	Root, Issuer, Leaf time.Duration
 	Origin             report.Origin // its Kind is "" where there is no object
@@ -32,15 +46,22 @@ func CASettings(snap *crds.Snapshot) (ca CA, ok bool) {
 }
 
 func readAuthority(snap *crds.Snapshot) (CA, []report.Finding) {
-	standard := CA{Root: defaultRootLifetime, Issuer: defaultIssuerLifetime, Leaf: defaultLeafLifetime}
+	standard := CA{Source: SelfSigned, Root: defaultRootLifetime, Issuer: defaultIssuerLifetime, Leaf: defaultLeafLifetime}
 	for _, obj := range snap.CertificateAuthorities {
 		if obj.Name != defaultName {
 			continue
 		}
 		o := object.Origin("CertificateAuthority", obj)
 		ca, fs := readLifetimes(o, obj.Spec.Lifetimes)
-		if obj.Spec.Source != "" && obj.Spec.Source != "SelfSigned" {
-			fs = append(fs, object.Refused(o, report.Unsupported, "spec.source", "this version of meshd signs with a root of its own only: use SelfSigned"))
+		switch ca.Source = cmp.Or(obj.Spec.Source, SelfSigned); ca.Source {
+		case SelfSigned:
+		case FromSecret:
+			ref := cmp.Or(obj.Spec.SecretRef, &meshv1a1.SecretRef{})
+			ca.SecretNamespace, ca.SecretName = cmp.Or(ref.Namespace, defaultNamespace), cmp.Or(ref.Name, defaultCASecret)
+			// Bad lifetimes must not lead to another CA.
+			standard.Source, standard.SecretNamespace, standard.SecretName = ca.Source, ca.SecretNamespace, ca.SecretName
+		default:
+			fs = append(fs, object.Refused(o, report.Invalid, "spec.source", "%q is not SelfSigned or Secret", ca.Source))
 		}
 		if len(fs) > 0 {
 			return standard, fs

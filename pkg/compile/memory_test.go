@@ -51,7 +51,12 @@ func TestRememberOutlivesSeveralBrokenVersions(t *testing.T) {
 }
 
 func TestCASettings(t *testing.T) {
-	standard := CA{Root: 87600 * time.Hour, Issuer: 168 * time.Hour, Leaf: time.Hour}
+	standard := CA{Source: SelfSigned, Root: 87600 * time.Hour, Issuer: 168 * time.Hour, Leaf: time.Hour}
+	secret := func(namespace, name string) CA {
+		ca := standard
+		ca.Source, ca.SecretNamespace, ca.SecretName = FromSecret, namespace, name
+		return ca
+	}
 	for name, c := range map[string]struct {
 		spec meshv1a1.CertificateAuthoritySpec
 		want CA
@@ -60,7 +65,7 @@ func TestCASettings(t *testing.T) {
 		"defaults": {want: standard, ok: true},
 		"a minute": {
 			spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "1m", Issuer: "1h"}},
-			want: CA{Root: 87600 * time.Hour, Issuer: time.Hour, Leaf: time.Minute}, ok: true,
+			want: CA{Source: SelfSigned, Root: 87600 * time.Hour, Issuer: time.Hour, Leaf: time.Minute}, ok: true,
 		},
 		"leaf outlives issuer": {
 			spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "2h", Issuer: "1h"}},
@@ -68,7 +73,16 @@ func TestCASettings(t *testing.T) {
 		},
 		"no duration": {spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "1 hour"}}, want: standard},
 		"zero":        {spec: meshv1a1.CertificateAuthoritySpec{Lifetimes: meshv1a1.Lifetimes{Leaf: "0s"}}, want: standard},
-		"a secret":    {spec: meshv1a1.CertificateAuthoritySpec{Source: "Secret"}, want: standard},
+		"a secret":    {spec: meshv1a1.CertificateAuthoritySpec{Source: "Secret"}, want: secret("meshd-system", "meshd-ca"), ok: true},
+		"a named secret": {
+			spec: meshv1a1.CertificateAuthoritySpec{Source: "Secret", SecretRef: &meshv1a1.SecretRef{Namespace: "pki", Name: "mesh"}},
+			want: secret("pki", "mesh"), ok: true,
+		},
+		"a secret, but no duration": {
+			spec: meshv1a1.CertificateAuthoritySpec{Source: "Secret", Lifetimes: meshv1a1.Lifetimes{Leaf: "1 hour"}},
+			want: secret("meshd-system", "meshd-ca"),
+		},
+		"another source": {spec: meshv1a1.CertificateAuthoritySpec{Source: "Vault"}, want: standard},
 	} {
 		ca := &meshv1a1.CertificateAuthority{Spec: c.spec}
 		ca.Name = "default"
