@@ -6,19 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
 func metricsChecks() []check {
 	const from, to = `spiffe://cluster.local/ns/bank/sa/accounts`, `spiffe://cluster.local/ns/bank/sa/loans`
-	counted := func(where, reporter string) func(context.Context, *lab) (string, error) {
-		return func(ctx context.Context, l *lab) (string, error) {
-			texts, err := l.sidecarMetrics(ctx, where)
+	counted := func(where, reporter string) func(context.Context, *mesh) (string, error) {
+		return func(ctx context.Context, m *mesh) (string, error) {
+			texts, err := m.sidecarMetrics(ctx, where)
 			if err != nil {
 				return "", err
 			}
@@ -40,9 +37,9 @@ func metricsChecks() []check {
 }
 
 // sidecarMetrics is what the sidecars of all pods of a workload say, NAMESPACE/deploy/NAME, one text for each pod.
-func (l *lab) sidecarMetrics(ctx context.Context, where string) ([]string, error) {
+func (m *mesh) sidecarMetrics(ctx context.Context, where string) ([]string, error) {
 	namespace, owner, _ := strings.Cut(where, "/")
-	s, err := l.status(ctx)
+	s, err := m.status(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +48,7 @@ func (l *lab) sidecarMetrics(ctx context.Context, where string) ([]string, error
 		if p.Namespace != namespace || p.Owner != owner {
 			continue
 		}
-		got, err := l.get(ctx, namespace+"/"+p.Name, "http://127.0.0.1:15021/metrics")
+		got, err := m.get(ctx, namespace+"/"+p.Name, "http://127.0.0.1:15021/metrics")
 		if err == nil && got.code != http.StatusOK {
 			err = fmt.Errorf("metrics of %s: %s", p.Name, got)
 		}
@@ -89,8 +86,8 @@ next:
 
 func certificateChecks() []check {
 	return []check{
-		{"leaves live for one minute, as the CertificateAuthority says", func(ctx context.Context, l *lab) (string, error) {
-			s, err := l.status(ctx)
+		{"leaves live for one minute, as the CertificateAuthority says", func(ctx context.Context, m *mesh) (string, error) {
+			s, err := m.status(ctx)
 			if err != nil {
 				return "", err
 			}
@@ -115,8 +112,8 @@ type outcome struct {
 	Errors           map[string]int
 }
 
-func (l *lab) load(ctx context.Context, length time.Duration) (outcome, error) {
-	out, err := l.exec(ctx, accounts, "eazybank", "load", loansURL+"/loans", "--for", length.String())
+func (m *mesh) load(ctx context.Context, length time.Duration) (outcome, error) {
+	out, err := m.exec(ctx, accounts, "eazybank", "load", loansURL+"/loans", "--for", length.String())
 	if err != nil {
 		return outcome{}, err
 	}
@@ -125,16 +122,16 @@ func (l *lab) load(ctx context.Context, length time.Duration) (outcome, error) {
 }
 
 // rotatedUnderLoad keeps asking until both sides hold certificates that they did not hold at first.
-func rotatedUnderLoad(ctx context.Context, l *lab) (string, error) {
+func rotatedUnderLoad(ctx context.Context, m *mesh) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
-	first, err := l.expiries(ctx)
+	first, err := m.expiries(ctx)
 	if err != nil {
 		return "", err
 	}
 	var total outcome
 	for {
-		o, err := l.load(ctx, 2*time.Second)
+		o, err := m.load(ctx, 2*time.Second)
 		if err != nil {
 			return "", err
 		}
@@ -142,7 +139,7 @@ func rotatedUnderLoad(ctx context.Context, l *lab) (string, error) {
 		if o.Failed > 0 {
 			return "", fmt.Errorf("%d of %d requests failed: %v %v", o.Failed, o.Requests, o.Codes, o.Errors)
 		}
-		now, err := l.expiries(ctx)
+		now, err := m.expiries(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -154,10 +151,10 @@ func rotatedUnderLoad(ctx context.Context, l *lab) (string, error) {
 
 // expiries are when the certificates that Envoys use now expire, in Unix
 // seconds: of accounts' and of loans', of each the first to end.
-func (l *lab) expiries(ctx context.Context) ([2]float64, error) {
+func (m *mesh) expiries(ctx context.Context) ([2]float64, error) {
 	var out [2]float64
 	for i, where := range []string{accounts, "bank/deploy/loans"} {
-		texts, err := l.sidecarMetrics(ctx, where)
+		texts, err := m.sidecarMetrics(ctx, where)
 		if err != nil {
 			return out, err
 		}
@@ -176,10 +173,10 @@ func (l *lab) expiries(ctx context.Context) ([2]float64, error) {
 }
 
 // bothSidesIdentified reads the identities that each side has verified in the other's certificate.
-func bothSidesIdentified(ctx context.Context, l *lab) (string, error) {
+func bothSidesIdentified(ctx context.Context, m *mesh) (string, error) {
 	const from, to = `spiffe://cluster.local/ns/bank/sa/accounts`, `spiffe://cluster.local/ns/bank/sa/loans`
 	for _, side := range []struct{ where, reporter string }{{accounts, "source"}, {"bank/deploy/loans", "destination"}} {
-		texts, err := l.sidecarMetrics(ctx, side.where)
+		texts, err := m.sidecarMetrics(ctx, side.where)
 		if err != nil {
 			return "", err
 		}
@@ -197,12 +194,12 @@ func restartChecks() []check {
 	}
 }
 
-func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
+func killedUnderLoad(ctx context.Context, m *mesh) (string, error) {
 	// A destination in use: one that is asked for the first time waits until meshd is back.
-	if got, err := l.get(ctx, accounts, loansURL+"/loans"); err != nil || got.code != http.StatusOK {
+	if got, err := m.get(ctx, accounts, loansURL+"/loans"); err != nil || got.code != http.StatusOK {
 		return "", fmt.Errorf("before the kill: %s, %w", got, err)
 	}
-	before, err := l.status(ctx)
+	before, err := m.status(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -212,15 +209,15 @@ func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		o, err := l.load(ctx, 6*time.Second)
+		o, err := m.load(ctx, 6*time.Second)
 		done <- result{o, err}
 	}()
 	killed := time.Now()
-	if err := killMeshd(filepath.Join(l.bin, "meshd")); err != nil {
+	if err := m.kill(ctx); err != nil {
 		return "", err
 	}
 	err = until(ctx, func() (bool, string, error) {
-		s, err := l.status(ctx)
+		s, err := m.status(ctx)
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // meshd is on its way back
 		}
@@ -244,46 +241,15 @@ func killedUnderLoad(ctx context.Context, l *lab) (string, error) {
 	return fmt.Sprintf("%d requests, 0 failed; %d proxies back", r.Requests, len(before.Proxies)), nil
 }
 
-// killMeshd ends the demo's lab's `meshd serve`, which was started from this binary.
-func killMeshd(binary string) error {
-	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return err
-	}
-	killed := 0
-	for _, path := range found {
-		cmdline, err := os.ReadFile(path) // /proc
-		if err != nil {
-			continue // it has ended meanwhile
-		}
-		args := strings.Split(string(cmdline), "\x00")
-		if len(args) < 4 || args[0] != binary || args[1] != "serve" || !strings.HasPrefix(filepath.Base(filepath.Dir(args[3])), "meshd-lab") {
-			continue // not serve --config LAB/config
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			return err
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("kill meshd: %w", err)
-		}
-		killed++
-	}
-	if killed == 0 {
-		return errors.New("no running meshd found")
-	}
-	return nil
-}
-
 // nothingResent asks the new meshd what it has sent to proxies that came back with what they hold.
-func nothingResent(ctx context.Context, l *lab) (string, error) {
-	got, err := l.get(ctx, client, "http://meshd.meshd-system:15014/metrics")
+func nothingResent(ctx context.Context, m *mesh) (string, error) {
+	text, err := m.metrics(ctx)
 	if err != nil {
 		return "", err
 	}
-	sent, kept := sum(got.body, "meshd_xds_resources_sent_total"), sum(got.body, "meshd_xds_resources_resumed_total")
+	sent, kept := sum(text, "meshd_xds_resources_sent_total"), sum(text, "meshd_xds_resources_resumed_total")
 	if kept == 0 {
-		return "", fmt.Errorf("no proxy came back with what it holds: %s", got)
+		return "", fmt.Errorf("no proxy came back with what it holds")
 	}
 	if sent > 0 {
 		return "", fmt.Errorf("%.0f resources sent, %.0f kept", sent, kept)

@@ -18,7 +18,7 @@ type row struct {
 type check struct {
 	what string
 	// see gives what was seen; an error is why the promise does not hold.
-	see func(context.Context, *lab) (string, error)
+	see func(context.Context, *mesh) (string, error)
 }
 
 // The pods that ask.
@@ -43,9 +43,9 @@ func rows() []row {
 }
 
 func ingressChecks() []check {
-	through := func(path, host string, code int, contains string) func(context.Context, *lab) (string, error) {
-		return func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.throughGateway(ctx, path, host)
+	through := func(path, host string, code int, contains string) func(context.Context, *mesh) (string, error) {
+		return func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.throughGateway(ctx, path, host)
 			return want(got, err, code, contains)
 		}
 	}
@@ -58,20 +58,20 @@ func ingressChecks() []check {
 	}
 }
 
-func (l *lab) throughGateway(ctx context.Context, path, host string) (answer, error) {
-	s, err := l.status(ctx)
+func (m *mesh) throughGateway(ctx context.Context, path, host string) (answer, error) {
+	s, err := m.status(ctx)
 	if err != nil {
 		return answer{}, err
 	}
 	if len(s.Gateways) != 1 {
 		return answer{}, fmt.Errorf("%d gateways, want 1", len(s.Gateways))
 	}
-	return l.get(ctx, client, "http://"+s.Gateways[0].Address+path, "--host", host)
+	return m.get(ctx, client, "http://"+s.Gateways[0].Address+path, "--host", host)
 }
 
 // unreadyGetsNothing takes one replica of loans out, and leaves it out: the retries of row 5 need a single replica.
-func unreadyGetsNothing(ctx context.Context, l *lab) (string, error) {
-	pods, err := l.loans(ctx)
+func unreadyGetsNothing(ctx context.Context, m *mesh) (string, error) {
+	pods, err := m.loans(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -79,14 +79,14 @@ func unreadyGetsNothing(ctx context.Context, l *lab) (string, error) {
 		return "", fmt.Errorf("%d loans pods, want 2", len(pods))
 	}
 	out := pods[0].Name
-	if err := l.turn(ctx, out, "ready", false); err != nil {
+	if err := m.turn(ctx, out, "ready", false); err != nil {
 		return "", err
 	}
-	if err := l.waitReady(ctx, out, false); err != nil {
+	if err := m.waitReady(ctx, out, false); err != nil {
 		return "", err
 	}
 	for range 20 {
-		got, err := l.throughGateway(ctx, "/loans", "eazybank.com")
+		got, err := m.throughGateway(ctx, "/loans", "eazybank.com")
 		if _, err := want(got, err, http.StatusOK, `"service":"loans"`); err != nil {
 			return "", err
 		}
@@ -97,22 +97,22 @@ func unreadyGetsNothing(ctx context.Context, l *lab) (string, error) {
 	return "all answered by " + pods[1].Name, nil
 }
 
-func (l *lab) loans(ctx context.Context) ([]pod, error) {
-	s, err := l.status(ctx)
-	return slices.DeleteFunc(s.Pods, func(p pod) bool { return p.Owner != "deploy/loans" }), err
+func (m *mesh) loans(ctx context.Context) ([]pod, error) {
+	s, err := m.status(ctx)
+	return slices.DeleteFunc(s.Pods, func(p pod) bool { return p.Namespace != "bank" || p.Owner != "deploy/loans" }), err
 }
 
 // turn throws a switch of a loans pod, from inside of it.
-func (l *lab) turn(ctx context.Context, pod, what string, on bool) error {
+func (m *mesh) turn(ctx context.Context, pod, what string, on bool) error {
 	url := fmt.Sprintf("http://127.0.0.1:8090/switch/%s/%t", what, on)
-	got, err := l.get(ctx, "bank/"+pod, url, "--method", http.MethodPost)
+	got, err := m.get(ctx, "bank/"+pod, url, "--method", http.MethodPost)
 	_, err = want(got, err, http.StatusOK, "")
 	return err
 }
 
-func (l *lab) waitReady(ctx context.Context, name string, ready bool) error {
+func (m *mesh) waitReady(ctx context.Context, name string, ready bool) error {
 	err := until(ctx, func() (bool, string, error) {
-		pods, err := l.loans(ctx)
+		pods, err := m.loans(ctx)
 		i := slices.IndexFunc(pods, func(p pod) bool { return p.Name == name && p.Ready == ready })
 		return i >= 0, fmt.Sprintf("%s ready=%t", name, !ready), err
 	})
@@ -121,8 +121,8 @@ func (l *lab) waitReady(ctx context.Context, name string, ready bool) error {
 
 func tlsChecks() []check {
 	return []check{
-		{"accounts calls " + loansURL + "/loans, unchanged", func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, accounts, loansURL+"/loans")
+		{"accounts calls " + loansURL + "/loans, unchanged", func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, accounts, loansURL+"/loans")
 			return want(got, err, http.StatusOK, `"service":"loans"`)
 		}},
 		{"on the wire between the pods there is TLS only", wireIsTLS},
@@ -131,14 +131,14 @@ func tlsChecks() []check {
 }
 
 // wireIsTLS reads what the eavesdroppers in the loans pods have seen so far.
-func wireIsTLS(ctx context.Context, l *lab) (string, error) {
-	pods, err := l.loans(ctx)
+func wireIsTLS(ctx context.Context, m *mesh) (string, error) {
+	pods, err := m.loans(ctx)
 	if err != nil {
 		return "", err
 	}
 	var packets, handshakes int
 	for _, p := range pods {
-		log, err := l.run(ctx, "lab", "logs", "-n", "bank", p.Name, "-c", "wire")
+		log, err := run(ctx, m.command, "logs", "-n", "bank", p.Name, "-c", "wire")
 		if err != nil {
 			return "", err
 		}
@@ -159,27 +159,27 @@ func wireIsTLS(ctx context.Context, l *lab) (string, error) {
 }
 
 func peerChecks() []check {
-	outside := func(url string, code int) func(context.Context, *lab) (string, error) {
-		return func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, client, url)
+	outside := func(url string, code int) func(context.Context, *mesh) (string, error) {
+		return func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, client, url)
 			return want(got, err, code, "")
 		}
 	}
 	loans, accounts := "http://loans-svc.bank:8090/healthz", "http://accounts.bank:8080/healthz"
 	return []check{
 		{"Strict: a client outside of the mesh is refused", outside(loans, 0)},
-		{"Permissive for loans' port 8090: it gets in", func(ctx context.Context, l *lab) (string, error) {
-			if err := l.apply(ctx, "apply", permissive); err != nil {
+		{"Permissive for loans' port 8090: it gets in", func(ctx context.Context, m *mesh) (string, error) {
+			if err := m.apply(ctx, "apply", permissive); err != nil {
 				return "", err
 			}
-			return outside(loans, http.StatusOK)(ctx, l)
+			return outside(loans, http.StatusOK)(ctx, m)
 		}},
 		{"and accounts, whose port is not named, stays closed", outside(accounts, 0)},
-		{"Strict again: it is refused again", func(ctx context.Context, l *lab) (string, error) {
-			if err := l.apply(ctx, "delete", permissive); err != nil {
+		{"Strict again: it is refused again", func(ctx context.Context, m *mesh) (string, error) {
+			if err := m.apply(ctx, "delete", permissive); err != nil {
 				return "", err
 			}
-			return outside(loans, 0)(ctx, l)
+			return outside(loans, 0)(ctx, m)
 		}},
 	}
 }
@@ -203,20 +203,20 @@ spec:
 
 func authzChecks() []check {
 	return []check{
-		{"accounts may call loans", func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, accounts, loansURL+"/loans")
+		{"accounts may call loans", func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, accounts, loansURL+"/loans")
 			return want(got, err, http.StatusOK, `"service":"loans"`)
 		}},
-		{"cards may not: 403, and the reason names the policy", func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, cards, loansURL+"/loans")
+		{"cards may not: 403, and the reason names the policy", func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, cards, loansURL+"/loans")
 			return want(got, err, http.StatusForbidden, "bank/loans-callers")
 		}},
-		{"nobody may call cards: deny by default in the namespace", func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, accounts, "http://cards:9000/cards")
+		{"nobody may call cards: deny by default in the namespace", func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, accounts, "http://cards:9000/cards")
 			return want(got, err, http.StatusForbidden, "bank/nobody")
 		}},
-		{"probes pass all the same", func(ctx context.Context, l *lab) (string, error) {
-			s, err := l.status(ctx)
+		{"probes pass all the same", func(ctx context.Context, m *mesh) (string, error) {
+			s, err := m.status(ctx)
 			if err != nil {
 				return "", err
 			}
@@ -236,12 +236,12 @@ func authzChecks() []check {
 
 func trafficChecks() []check {
 	return []check{
-		{"loans fails twice, then answers: accounts sees one 200", func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, accounts, loansURL+"/flaky?key=demo&fail=2")
+		{"loans fails twice, then answers: accounts sees one 200", func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, accounts, loansURL+"/flaky?key=demo&fail=2")
 			return want(got, err, http.StatusOK, "try 3")
 		}},
-		{"a path slower than the timeout of 2 s gives 504", func(ctx context.Context, l *lab) (string, error) {
-			got, err := l.get(ctx, accounts, loansURL+"/slow?for=30s")
+		{"a path slower than the timeout of 2 s gives 504", func(ctx context.Context, m *mesh) (string, error) {
+			got, err := m.get(ctx, accounts, loansURL+"/slow?for=30s")
 			return want(got, err, http.StatusGatewayTimeout, "")
 		}},
 		{"a replica that fails is left out by outlier detection", outlierIsLeftOut},
@@ -249,18 +249,18 @@ func trafficChecks() []check {
 }
 
 // outlierIsLeftOut takes the second replica back in, lets it fail, and asks until it has been ejected.
-func outlierIsLeftOut(ctx context.Context, l *lab) (string, error) {
-	pods, err := l.loans(ctx)
+func outlierIsLeftOut(ctx context.Context, m *mesh) (string, error) {
+	pods, err := m.loans(ctx)
 	if err != nil {
 		return "", err
 	}
 	dead := pods[0].Name
-	if err := errors.Join(l.turn(ctx, dead, "ready", true), l.waitReady(ctx, dead, true), l.turn(ctx, dead, "failing", true)); err != nil {
+	if err := errors.Join(m.turn(ctx, dead, "ready", true), m.waitReady(ctx, dead, true), m.turn(ctx, dead, "failing", true)); err != nil {
 		return "", err
 	}
 	failed, inARow := 0, 0
 	err = until(ctx, func() (bool, string, error) {
-		got, err := l.get(ctx, accounts, loansURL+"/loans")
+		got, err := m.get(ctx, accounts, loansURL+"/loans")
 		if got.code == http.StatusOK {
 			inARow++
 		} else {
@@ -274,5 +274,5 @@ func outlierIsLeftOut(ctx context.Context, l *lab) (string, error) {
 	if failed == 0 {
 		return "", errors.New("the failing replica was never asked: nothing is proven")
 	}
-	return fmt.Sprintf("%d failures, then 20 answers in a row", failed), l.turn(ctx, dead, "failing", false)
+	return fmt.Sprintf("%d failures, then 20 answers in a row", failed), m.turn(ctx, dead, "failing", false)
 }
