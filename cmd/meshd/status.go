@@ -5,11 +5,13 @@ import (
 	"slices"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshd-io/meshd/pkg/console"
 	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/peer"
 	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/status"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
@@ -21,7 +23,7 @@ func (s *stater) objects(snapshot *crds.Snapshot, findings []report.Finding, led
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := status.All(snapshot, status.Facts{
-		Findings: findings, Progress: s.progress(ledger), Authority: s.authority(), Now: now(),
+		About: s.about(findings, ledger), Authority: s.authority(), Now: now(),
 		Previous: func(o report.Object, _ types.UID) []metav1.Condition { return s.previous[o] },
 	})
 	told := map[report.Object][]metav1.Condition{}
@@ -38,14 +40,106 @@ func (s *stater) objects(snapshot *crds.Snapshot, findings []report.Finding, led
 	return out
 }
 
-// progress is how far this process' own proxies are.
-func (s *stater) progress(ledger acks.Ledger) func(report.Object, int64) status.Progress {
-	return func(o report.Object, generation int64) status.Progress {
+// aboutObject is what status.All asks for.
+type aboutObject = func(report.Object, types.UID, int64) (status.Progress, []report.Finding)
+
+// about is what this process knows of objects by itself.
+func (s *stater) about(findings []report.Finding, ledger acks.Ledger) aboutObject {
+	byObject := map[report.Object][]report.Finding{}
+	for _, f := range findings {
+		byObject[f.Object] = append(byObject[f.Object], f)
+	}
+	return func(o report.Object, _ types.UID, generation int64) (status.Progress, []report.Finding) {
 		p := acks.ProgressOf(ledger, func(key scope.Key) []acks.Resource { return s.cache.Concerned(key, o) }, generation)
 		return status.Progress{
 			Total: p.Total, Acknowledged: p.Acknowledged, Rejected: p.Rejected, Laggards: p.Laggards, Messages: p.Messages,
+		}, byObject[o]
+	}
+}
+
+// Report is what this replica tells the others; ok is false while something is
+// compiled but not yet published.
+func (s *stater) Report() (r peer.Report, ok bool) {
+	findings, snapshot, ok := s.pipeline.published()
+	if !ok {
+		return r, false
+	}
+	ledger := s.book.Ledger()
+	about := s.about(findings, ledger)
+	status.All(snapshot, status.Facts{About: func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
+		p, fs := about(o, uid, generation)
+		r.Objects = append(r.Objects, peer.Object{Object: o, UID: string(uid), Generation: generation, Progress: p, Findings: fs})
+		return p, fs
+	}})
+	r.Issuers, r.Proxies = s.authority().Issuers, len(ledger.Proxies())
+	return r, true
+}
+
+// leader renders statuses for the API server from what every replica knows.
+type leader struct {
+	*stater
+	// peers are the other replicas as they are known.
+	peers func() []peer.State
+	// ingress gives the status of Ingresses; nil leaves them alone.
+	ingress func(*crds.Snapshot) func(*networkingv1.Ingress) *networkingv1.IngressStatus
+	// until bounds how long a new leader waits for what it does not know yet.
+	until time.Time
+}
+
+// patience of a new leader with replicas that have not told and proxies that have
+// not come back: until then they would seem to concern nothing.
+const patience = 10 * time.Second
+
+// newLeader is made when leadership begins.
+func newLeader(s *stater, peers func() []peer.State,
+	ingress func(*crds.Snapshot) func(*networkingv1.Ingress) *networkingv1.IngressStatus) *leader {
+	time.AfterFunc(patience, s.pipeline.announce)
+	return &leader{stater: s, peers: peers, ingress: ingress, until: time.Now().Add(patience)}
+}
+
+// Desired is status.WriterConfig.Desired.
+func (l *leader) Desired(previous status.Previous) (all []status.Desired, ok bool) {
+	findings, snapshot, ok := l.pipeline.published()
+	if !ok {
+		return nil, false
+	}
+	ledger, others := l.book.Ledger(), l.peers()
+	if time.Now().Before(l.until) && !everybody(snapshot, len(ledger.Proxies()), others) {
+		return nil, false
+	}
+	about, authority := l.about(findings, ledger), l.authority()
+	for _, other := range others {
+		authority.Issuers = append(slices.Clone(authority.Issuers), other.Issuers...)
+	}
+	facts := status.Facts{
+		Authority: authority, Previous: previous, Now: now(),
+		About: func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
+			p, fs := about(o, uid, generation)
+			return peer.Merge(peer.Object{Object: o, UID: string(uid), Generation: generation, Progress: p, Findings: fs}, others)
+		},
+	}
+	if l.ingress != nil {
+		facts.Ingress = l.ingress(snapshot)
+	}
+	return status.All(snapshot, facts), true
+}
+
+// everybody reports whether every replica has told and as many proxies are
+// connected as there are ready pods that have one.
+func everybody(snapshot *crds.Snapshot, connected int, others []peer.State) bool {
+	for _, other := range others {
+		if !other.Known {
+			return false
+		}
+		connected += other.Proxies
+	}
+	ready := 0
+	for _, pod := range snapshot.Pods {
+		if hasReadyProxy(pod) {
+			ready++
 		}
 	}
+	return connected >= ready
 }
 
 func now() metav1.Time { return metav1.NewTime(time.Now().UTC().Truncate(time.Second)) }
@@ -68,4 +162,11 @@ func (p *pipeline) published() (findings []report.Finding, snapshot *crds.Snapsh
 		findings = append(findings, a.findings...)
 	}
 	return report.Sort(append(findings, p.cache.Findings()...)), p.current.snapshot, true
+}
+
+// Changed gives a channel that is closed when anything has moved that a status tells of.
+func (p *pipeline) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
 }

@@ -14,10 +14,8 @@ import (
 
 // Facts are what the statuses of a snapshot's objects are made from.
 type Facts struct {
-	// Findings about all objects.
-	Findings []report.Finding
-	// Progress of the proxies with a generation of an object.
-	Progress  func(o report.Object, generation int64) Progress
+	// About tells how far the proxies are with a generation of an object, and what was found about it.
+	About     func(o report.Object, uid types.UID, generation int64) (Progress, []report.Finding)
 	Authority Authority
 	// Previous are the conditions that were last told of an object; nil means
 	// those that the object itself has. nil is allowed.
@@ -44,10 +42,7 @@ type Desired struct {
 
 // All gives the statuses of a snapshot's objects, sorted by kind, namespace, name. Pure.
 func All(snapshot *crds.Snapshot, facts Facts) []Desired {
-	r := renderer{Facts: facts, findings: map[report.Object][]report.Finding{}}
-	for _, f := range facts.Findings {
-		r.findings[f.Object] = append(r.findings[f.Object], f)
-	}
+	r := renderer{Facts: facts}
 	for _, o := range snapshot.MeshConfigs {
 		in, p := r.about("MeshConfig", &o.ObjectMeta, o.Status.Conditions)
 		st := RenderMeshConfig(in, p, r.Now)
@@ -82,20 +77,20 @@ func All(snapshot *crds.Snapshot, facts Facts) []Desired {
 
 type renderer struct {
 	Facts
-	findings map[report.Object][]report.Finding
-	out      []Desired
+	out []Desired
 }
 
 // about collects what is known of an object that has these conditions now.
 func (r *renderer) about(kind string, meta *metav1.ObjectMeta, has []metav1.Condition) (Object, Progress) {
 	o := report.Object{Kind: kind, Namespace: meta.Namespace, Name: meta.Name}
-	in := Object{Object: o, Generation: meta.Generation, Findings: r.findings[o], Previous: has}
+	p, findings := r.About(o, meta.UID, meta.Generation)
+	in := Object{Object: o, Generation: meta.Generation, Findings: findings, Previous: has}
 	if r.Previous != nil {
 		if told := r.Previous(o, meta.UID); told != nil {
 			in.Previous = told
 		}
 	}
-	return in, r.Progress(o, meta.Generation)
+	return in, p
 }
 
 func (r *renderer) policy(kind string, meta *metav1.ObjectMeta, refs []meshv1a1.TargetRef, has meshv1a1.PolicyStatus) {

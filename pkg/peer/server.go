@@ -1,0 +1,124 @@
+package peer
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshd-io/meshd/pkg/authn"
+	"github.com/meshd-io/meshd/pkg/identity"
+	"github.com/meshd-io/meshd/pkg/peer/peerv1"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+const (
+	// chunk is how many objects one message carries at the most.
+	chunk = 500
+	// shortestPace and paceShare bound what telling costs: at most so often, and
+	// for a tenth of the time at most. What comes in between is told at once.
+	shortestPace = 100 * time.Millisecond
+	paceShare    = 10
+)
+
+// ServerConfig of a Server.
+type ServerConfig struct {
+	// Self is meshd's own identity: nobody else is told anything.
+	Self identity.ID
+	// Report is what this replica knows; ok is false while it knows nothing for certain.
+	Report func() (r Report, ok bool)
+	// Changed gives a channel that is closed when Report may give something new.
+	Changed func() <-chan struct{}
+	Log     *slog.Logger
+}
+
+// Server tells the other replicas. Its method is for callers with a certificate of the mesh
+// (authn.Certificate), of whom it lets in meshd itself.
+type Server struct {
+	peerv1.UnimplementedPeerServiceServer
+	cfg ServerConfig
+}
+
+// NewServer makes a Server.
+func NewServer(cfg ServerConfig) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Server{cfg: cfg}
+}
+
+// Register adds the service to a grpc server.
+func (s *Server) Register(to grpc.ServiceRegistrar) { peerv1.RegisterPeerServiceServer(to, s) }
+
+// Watch implements peerv1.PeerServiceServer.
+func (s *Server) Watch(_ *peerv1.WatchRequest, stream grpc.ServerStreamingServer[peerv1.WatchResponse]) error {
+	ctx := stream.Context()
+	caller, ok := authn.FromContext(ctx)
+	if !ok || caller.Identity != s.cfg.Self {
+		s.cfg.Log.WarnContext(ctx, "call refused", "method", peerv1.PeerService_Watch_FullMethodName, "identity", caller.Identity.String())
+		return grpcstatus.Error(codes.PermissionDenied, "this is for meshd itself")
+	}
+	sent := map[report.Object]*peerv1.ObjectProgress{}
+	for first := true; ; {
+		changed, began := s.cfg.Changed(), time.Now()
+		if r, ok := s.cfg.Report(); ok {
+			if err := tell(stream, sent, r, first); err != nil {
+				return err
+			}
+			first = false
+		}
+		if !pause(ctx, max(shortestPace, paceShare*time.Since(began))) {
+			return ctx.Err()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// pause reports whether ctx still lives after d.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// tell sends what differs from sent, in chunks, and notes it there.
+func tell(stream grpc.ServerStreamingServer[peerv1.WatchResponse], sent map[report.Object]*peerv1.ObjectProgress, r Report, first bool) error {
+	there := make(map[report.Object]bool, len(r.Objects))
+	next := &peerv1.WatchResponse{}
+	for _, o := range r.Objects {
+		there[o.Object] = true
+		now := encodeObject(o)
+		if proto.Equal(sent[o.Object], now) {
+			continue
+		}
+		sent[o.Object] = now
+		if len(next.Objects) == chunk {
+			if err := stream.Send(next); err != nil {
+				return err
+			}
+			next = &peerv1.WatchResponse{}
+		}
+		next.Objects = append(next.Objects, now)
+	}
+	for o := range sent {
+		if !there[o] {
+			delete(sent, o)
+			next.Removed = append(next.Removed, encodeName(o))
+		}
+	}
+	next.Issuers, next.Proxies, next.Complete = encodeIssuers(r.Issuers), int32(r.Proxies), true // a count
+	return stream.Send(next)
+}

@@ -1,0 +1,217 @@
+package status
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"golang.org/x/time/rate"
+
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// Defaults of WriterConfig.
+const (
+	DefaultRate  = 50                     // writes a second
+	DefaultBurst = 100                    // writes at once
+	DefaultPace  = 500 * time.Millisecond // between two writes of one object
+
+	// shortestLook and lookShare bound what looking costs: the desired statuses
+	// are asked for at most this often, and for a tenth of the time at most.
+	shortestLook = 100 * time.Millisecond
+	lookShare    = 10
+
+	writeTimeout = 10 * time.Second
+	longestRetry = 30 * time.Second
+)
+
+// Applier writes one status.
+type Applier interface {
+	// ApplyStatus makes the desired status the one that the API server has, and
+	// leaves what others wrote. The object must be the one of d.UID.
+	ApplyStatus(ctx context.Context, d Desired) error
+}
+
+// Previous are the conditions that a Writer has written for an object, nil if none.
+type Previous func(o report.Object, uid types.UID) []metav1.Condition
+
+// WriterConfig of a Writer. Rate, Burst and Pace have defaults.
+type WriterConfig struct {
+	Applier Applier
+	// Desired are the statuses of all objects; ok is false while they are not known.
+	Desired func(Previous) (all []Desired, ok bool)
+	// Changed gives a channel that is closed when Desired may give something new.
+	Changed func() <-chan struct{}
+	Log     *slog.Logger
+	Rate    rate.Limit
+	Burst   int
+	Pace    time.Duration
+}
+
+// Writer keeps the statuses on the API server as they are desired. It writes
+// nothing that the object has already, and of several states of one object only
+// the newest.
+type Writer struct {
+	cfg     WriterConfig
+	limiter *rate.Limiter
+	objects map[report.Object]*written
+}
+
+// written is what the Writer knows of one object.
+type written struct {
+	uid types.UID
+	// want is the state to be written; nil is none.
+	want *Desired
+	body string // want, encoded
+	// applied is the newest that the object is known to have, written when the snapshot had it at seen.
+	applied, seen string
+	conditions    []metav1.Condition
+	// due is when the next write may be at the earliest.
+	due      time.Time
+	failures int
+}
+
+// NewWriter has written nothing yet.
+func NewWriter(cfg WriterConfig) *Writer {
+	cfg.Rate, cfg.Burst, cfg.Pace = cmp.Or(cfg.Rate, DefaultRate), cmp.Or(cfg.Burst, DefaultBurst), cmp.Or(cfg.Pace, DefaultPace)
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Writer{cfg: cfg}
+}
+
+// Run writes until ctx ends: the context of being the leader. It starts from
+// what the objects have, so that a new leader changes nothing that is right.
+func (w *Writer) Run(ctx context.Context) {
+	w.limiter, w.objects = rate.NewLimiter(w.cfg.Rate, w.cfg.Burst), map[report.Object]*written{}
+	for ctx.Err() == nil {
+		changed, began := w.cfg.Changed(), time.Now()
+		if all, ok := w.cfg.Desired(w.previous); ok {
+			w.take(all)
+		}
+		look := began.Add(max(shortestLook, lookShare*time.Since(began)))
+		w.write(ctx, changed, look)
+		w.wait(ctx, changed, look)
+	}
+}
+
+func (w *Writer) previous(o report.Object, uid types.UID) []metav1.Condition {
+	if h := w.objects[o]; h != nil && h.uid == uid {
+		return h.conditions
+	}
+	return nil
+}
+
+// take makes these the states to be written, where the objects have not got them.
+func (w *Writer) take(all []Desired) {
+	there := make(map[report.Object]bool, len(all))
+	for _, d := range all {
+		if d.Written == nil {
+			continue
+		}
+		there[d.Object] = true
+		h := w.objects[d.Object]
+		if h == nil || h.uid != d.UID {
+			h = &written{uid: d.UID}
+			w.objects[d.Object] = h
+		}
+		body := encode(d.Written)
+		h.want, h.body = nil, ""
+		if body == h.applied && d.ResourceVersion == h.seen {
+			continue
+		}
+		if covers(d.Live, body) {
+			h.applied, h.seen, h.conditions = body, d.ResourceVersion, d.Conditions
+			continue
+		}
+		h.want, h.body = &d, body
+	}
+	for o := range w.objects {
+		if !there[o] {
+			delete(w.objects, o)
+		}
+	}
+}
+
+// write writes what is due, the longest due first, until nothing is, or there
+// is something new and it is time to look at it.
+func (w *Writer) write(ctx context.Context, changed <-chan struct{}, look time.Time) {
+	var due []*written
+	now := time.Now()
+	for _, h := range w.objects {
+		if h.want != nil && !h.due.After(now) {
+			due = append(due, h)
+		}
+	}
+	slices.SortFunc(due, func(a, b *written) int { return cmp.Or(a.due.Compare(b.due), a.want.Compare(b.want.Object)) })
+	for _, h := range due {
+		if w.limiter.Wait(ctx) != nil {
+			return
+		}
+		w.apply(ctx, h)
+		select {
+		case <-changed:
+			if time.Now().After(look) {
+				return
+			}
+		default:
+		}
+	}
+}
+
+func (w *Writer) apply(ctx context.Context, h *written) {
+	one, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	d := h.want
+	err := w.cfg.Applier.ApplyStatus(one, *d)
+	switch {
+	case err == nil:
+		h.applied, h.seen, h.conditions = h.body, d.ResourceVersion, d.Conditions
+		h.want, h.failures, h.due = nil, 0, time.Now().Add(w.cfg.Pace)
+		return
+	case ctx.Err() != nil:
+		return
+	}
+	h.failures++
+	h.due = time.Now().Add(min(longestRetry, w.cfg.Pace<<min(h.failures-1, 16)))
+	if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) { // gone or another by now: the snapshot will tell
+		w.cfg.Log.Warn("status is not written", "object", d.String(), "failures", h.failures, "error", err)
+	}
+}
+
+// wait returns when there is something to look at or to write.
+func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, look time.Time) {
+	pause := time.NewTimer(time.Until(look))
+	defer pause.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-pause.C:
+	}
+	var due <-chan time.Time
+	if next, any := w.nextDue(); any {
+		timer := time.NewTimer(time.Until(next))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-due:
+	}
+}
+
+func (w *Writer) nextDue() (next time.Time, any bool) {
+	for _, h := range w.objects {
+		if h.want != nil && (!any || h.due.Before(next)) {
+			next, any = h.due, true
+		}
+	}
+	return next, any
+}
