@@ -52,6 +52,7 @@ func deployment(meta metav1.ObjectMeta, agent, proxy corev1.Container) *appsv1.D
 	}
 	proxy.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: drainSeconds}}}
 	replicas, grace := int32(1), graceSeconds
+	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
 	labels := map[string]string{Label: Ingress}
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
@@ -59,6 +60,9 @@ func deployment(meta metav1.ObjectMeta, agent, proxy corev1.Container) *appsv1.D
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			// A new pod is ready before an old one goes.
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &none, MaxSurge: &one}},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
@@ -70,6 +74,10 @@ func deployment(meta metav1.ObjectMeta, agent, proxy corev1.Container) *appsv1.D
 					InitContainers: []corev1.Container{agent},
 					Containers:     []corev1.Container{proxy},
 					Volumes:        injector.Volumes(),
+					// Replicas on different nodes, where there are some.
+					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+						MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+						LabelSelector: &metav1.LabelSelector{MatchLabels: labels}}},
 				},
 			},
 		},

@@ -68,8 +68,10 @@ type written struct {
 	uid types.UID
 	// want is the state to be written; nil is none.
 	want *Desired
-	body string // want, encoded
-	// applied is the newest that the object is known to have, written when the snapshot had it at seen.
+	// body is want, encoded, and looked the object as it was when want was decided.
+	body, looked string
+	// applied is the newest that the object is known to have; seen is the object
+	// in the snapshot when that became known. While it has not moved, nothing is written again.
 	applied, seen string
 	conditions    []metav1.Condition
 	// due is when the next write may be at the earliest.
@@ -122,15 +124,15 @@ func (w *Writer) take(all []Desired) {
 			w.objects[d.Object] = h
 		}
 		body := encode(d.Written)
-		h.want, h.body = nil, ""
-		if body == h.applied && d.ResourceVersion == h.seen {
-			continue
+		h.want = nil
+		live := encode(d.Live)
+		switch seen := d.ResourceVersion + " " + live; {
+		case body == h.applied && seen == h.seen:
+		case covers(live, body):
+			h.applied, h.seen, h.conditions = body, seen, d.Conditions
+		default:
+			h.want, h.body, h.looked = &d, body, seen
 		}
-		if covers(d.Live, body) {
-			h.applied, h.seen, h.conditions = body, d.ResourceVersion, d.Conditions
-			continue
-		}
-		h.want, h.body = &d, body
 	}
 	for o := range w.objects {
 		if !there[o] {
@@ -172,7 +174,7 @@ func (w *Writer) apply(ctx context.Context, h *written) {
 	err := w.cfg.Applier.ApplyStatus(one, *d)
 	switch {
 	case err == nil:
-		h.applied, h.seen, h.conditions = h.body, d.ResourceVersion, d.Conditions
+		h.applied, h.seen, h.conditions = h.body, h.looked, d.Conditions
 		h.want, h.failures, h.due = nil, 0, time.Now().Add(w.cfg.Pace)
 		return
 	case ctx.Err() != nil:
