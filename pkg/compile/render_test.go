@@ -100,6 +100,9 @@ func scalar(v any) (string, bool) {
 		if v.Kind == model.GatewayProxy {
 			s = "gateway " + s
 		}
+		if v.PodCertificate {
+			s = "pod certificate " + s
+		}
 		return strings.TrimSpace(s + " " + v.Labels), true
 	case report.Origin:
 		s := fmt.Sprintf("%s@%d", v.Object, v.Generation)

@@ -100,6 +100,8 @@ type WorkloadKey struct {
 	// Labels are k=v pairs, sorted, joined by commas: only those keys that a
 	// selector of the namespace looks at.
 	Labels string
+	// PodCertificate: kubelet keeps the certificates of its pods, in files, and there is no agent.
+	PodCertificate bool
 }
 
 // Workload is what is common to all pods of one key.

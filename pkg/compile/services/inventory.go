@@ -159,7 +159,9 @@ func (inv *Inventory) giveKeys() {
 }
 
 func keyOf(pod *Pod, looked map[string]bool) model.WorkloadKey {
-	key := model.WorkloadKey{Kind: model.Sidecar, Namespace: pod.Name.Namespace, ServiceAccount: pod.ServiceAccount}
+	key := model.WorkloadKey{
+		Kind: model.Sidecar, Namespace: pod.Name.Namespace, ServiceAccount: pod.ServiceAccount, PodCertificate: pod.podCertificate,
+	}
 	if pod.gateway {
 		key.Kind = model.GatewayProxy
 		return key

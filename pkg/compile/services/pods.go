@@ -22,6 +22,9 @@ const (
 	proxyContainer   = "meshd-proxy"
 	agentContainer   = "meshd-agent"
 	captureContainer = "meshd-capture"
+
+	// identityVolume is where kubelet keeps a pod's certificate, where an agent does not.
+	identityVolume = "meshd-identity"
 )
 
 // The ingress gateway's pods, in the system namespace.
@@ -40,9 +43,10 @@ type Pod struct {
 	object metav1.Object
 	named  map[string]uint16 // TCP ports by name
 	// hostNetwork pods share their node's address, so that it tells nothing.
-	hostNetwork bool
-	gateway     bool
-	workload    bool // a Workload object
+	hostNetwork    bool
+	gateway        bool
+	workload       bool // a Workload object
+	podCertificate bool // kubelet keeps its certificate
 }
 
 // podOf reads a pod; ok is false when it has ended and its address may be another's.
@@ -63,9 +67,10 @@ func podOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 			Zone:           p.Labels[zoneLabel],
 			Origin:         object.Origin("Pod", p),
 		},
-		object:      p,
-		named:       map[string]uint16{},
-		hostNetwork: p.Spec.HostNetwork,
+		object:         p,
+		named:          map[string]uint16{},
+		hostNetwork:    p.Spec.HostNetwork,
+		podCertificate: slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == identityVolume }),
 	}
 	pod.gateway = pod.InMesh && p.Namespace == systemNamespace &&
 		pod.ServiceAccount == IngressServiceAccount && p.Labels[gatewayLabel] == ingressGateway

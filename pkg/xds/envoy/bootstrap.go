@@ -21,6 +21,7 @@ import (
 	httpoptsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/meshd-io/meshd/pkg/model"
@@ -44,6 +45,9 @@ type BootstrapConfig struct {
 	Probes []Probe
 	// RunDir is where the pod's sockets are; "" is RunDir.
 	RunDir string
+	// IdentityDir is where kubelet keeps the pod's certificate and the trust
+	// anchor, beside FileSecrets; "" is a pod whose agent has them.
+	IdentityDir string
 }
 
 // ProbeKind is how the application is asked.
@@ -112,8 +116,10 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 	if c.Kind == model.GatewayProxy {
 		prefix = gatewayPrefix
 	}
-	clusters := []*clusterv3.Cluster{
-		agentStatic(c.RunDir), meshdStatic(host, uint32(port), c.MeshdIdentity), adminStatic(c.RunDir),
+	secrets := secretSource{dir: c.IdentityDir}
+	clusters := []*clusterv3.Cluster{meshdStatic(host, uint32(port), meshdTLS(c.MeshdIdentity, secrets)), adminStatic(c.RunDir)}
+	if c.IdentityDir == "" {
+		clusters = append([]*clusterv3.Cluster{agentStatic(c.RunDir)}, clusters...)
 	}
 	b := &bootstrapv3.Bootstrap{
 		Node:  &corev3.Node{Id: prefix + c.Namespace + "/" + c.Pod, Cluster: c.Namespace + "/" + c.ServiceAccount},
@@ -151,14 +157,14 @@ func Runtime() *bootstrapv3.LayeredRuntime {
 }
 
 // compactJSON takes out the white space that protojson varies on purpose.
-func compactJSON(b *bootstrapv3.Bootstrap) ([]byte, error) {
-	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(b)
+func compactJSON(m proto.Message) ([]byte, error) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("bootstrap: %w", err)
+		return nil, fmt.Errorf("encode: %w", err)
 	}
 	var out bytes.Buffer
 	if err := json.Compact(&out, text); err != nil {
-		return nil, fmt.Errorf("bootstrap: %w", err)
+		return nil, fmt.Errorf("encode: %w", err)
 	}
 	return out.Bytes(), nil
 }
@@ -185,7 +191,7 @@ func adminStatic(runDir string) *clusterv3.Cluster {
 }
 
 // meshdStatic reaches meshd, and nobody else who might answer at its address.
-func meshdStatic(host string, port uint32, id string) *clusterv3.Cluster {
+func meshdStatic(host string, port uint32, common *tlsv3.CommonTlsContext) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name:                 meshdCluster,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
@@ -198,7 +204,7 @@ func meshdStatic(host string, port uint32, id string) *clusterv3.Cluster {
 		}},
 		TypedExtensionProtocolOptions: httpOptions(explicitHTTP2()),
 	}
-	tls := &tlsv3.UpstreamTlsContext{CommonTlsContext: meshdTLS(id)}
+	tls := &tlsv3.UpstreamTlsContext{CommonTlsContext: common}
 	if _, err := netip.ParseAddr(host); err != nil {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.clusters.dns", TypedConfig: pack(&dnsv3.DnsCluster{
@@ -216,18 +222,18 @@ func meshdStatic(host string, port uint32, id string) *clusterv3.Cluster {
 	return c
 }
 
-// meshdTLS waits for the agent without end: there is nothing to do before.
-func meshdTLS(id string) *tlsv3.CommonTlsContext {
+// meshdTLS waits for its secrets without end: there is nothing to do before.
+func meshdTLS(id string, secrets secretSource) *tlsv3.CommonTlsContext {
 	return &tlsv3.CommonTlsContext{
 		TlsParams:                      tls13(),
 		AlpnProtocols:                  []string{"h2"},
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{agentSecret(LeafSecret, 0)},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{secrets.leaf(0)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext: &tlsv3.CertificateValidationContext{
 					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{uriSAN(exactly(id))},
 				},
-				ValidationContextSdsSecretConfig: agentSecret(MeshdTrustSecret, 0),
+				ValidationContextSdsSecretConfig: secrets.anchor(0),
 			},
 		},
 	}

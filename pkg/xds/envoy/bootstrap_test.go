@@ -37,8 +37,16 @@ func gatewayBootstrap() envoy.BootstrapConfig {
 	}
 }
 
+func podCertificateBootstrap() envoy.BootstrapConfig {
+	c := sidecarBootstrap()
+	c.Probes, c.IdentityDir = nil, envoy.IdentityDir
+	return c
+}
+
 func TestBootstrapLoads(t *testing.T) {
-	for name, config := range map[string]envoy.BootstrapConfig{"sidecar": sidecarBootstrap(), "gateway": gatewayBootstrap()} {
+	for name, config := range map[string]envoy.BootstrapConfig{
+		"sidecar": sidecarBootstrap(), "gateway": gatewayBootstrap(), "pod-certificate": podCertificateBootstrap(),
+	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := envoy.Bootstrap(config)
 			if err != nil {
@@ -49,7 +57,7 @@ func TestBootstrapLoads(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden.Check(t, "testdata/bootstrap/"+name+".json", append(text.Bytes(), '\n'))
-			envoytest.Validate(t, got)
+			envoytest.Validate(t, withRealFiles(t, got))
 		})
 	}
 }

@@ -85,9 +85,10 @@ func second(m *model.Mesh) { addService(m, service("cards", "10.96.0.11", loansP
 
 func backendCases() map[string]testCase {
 	return map[string]testCase{
-		"endpoints-mixed": accounts(shop(loansBackend(func(b *model.Backend) { b.Endpoints[1].MTLS = false })), loansAddress),
-		"endpoints-none":  accounts(shop(loansBackend(func(b *model.Backend) { b.Endpoints = nil })), loansAddress),
-		"identities-none": accounts(shop(loansBackend(func(b *model.Backend) { b.Identities = nil })), loansAddress),
+		"identity-pod-certificate": accounts(shop(), loansAddress).edited(func(v *scope.View) { v.Key.PodCertificate = true }),
+		"endpoints-mixed":          accounts(shop(loansBackend(func(b *model.Backend) { b.Endpoints[1].MTLS = false })), loansAddress),
+		"endpoints-none":           accounts(shop(loansBackend(func(b *model.Backend) { b.Endpoints = nil })), loansAddress),
+		"identities-none":          accounts(shop(loansBackend(func(b *model.Backend) { b.Identities = nil })), loansAddress),
 		"identities-several": accounts(shop(loansBackend(func(b *model.Backend) {
 			b.Identities = []string{loansID, "spiffe://old.local/ns/shop/sa/loans"}
 		})), loansAddress),

@@ -38,7 +38,7 @@ type carrier struct {
 
 // backendCluster is mutual TLS to whoever is proven to be a backend. Only
 // endpoints that are marked as plaintext get plaintext: a missing mark is safe.
-func backendCluster(b *model.Backend, how carrier) *clusterv3.Cluster {
+func (t *translation) backendCluster(b *model.Backend, how carrier) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name:                 how.name,
 		AltStatName:          statName(how.name),
@@ -47,7 +47,7 @@ func backendCluster(b *model.Backend, how carrier) *clusterv3.Cluster {
 		ConnectTimeout:       secondsOrUnset(b.Traffic.ConnectTimeout),
 		CircuitBreakers:      circuitBreakers(b.Traffic),
 		OutlierDetection:     outlierDetection(b.Traffic.OutlierDetection),
-		TransportSocket:      upstreamMeshTLS(b.Identities, how.alpn...),
+		TransportSocket:      upstreamMeshTLS(t.own, b.Identities, how.alpn...),
 		TransportSocketMatches: []*clusterv3.Cluster_TransportSocketMatch{{
 			Name: socketMatchPlain, Match: plaintextMark(), TransportSocket: rawSocket(),
 		}},

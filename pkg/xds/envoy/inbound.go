@@ -163,7 +163,7 @@ func (t *translation) chain(
 		if part == opaqueChain {
 			trust = PortTrust(p.Port)
 		}
-		c.TransportSocket = downstreamMeshTLS(trust, alpn)
+		c.TransportSocket = downstreamMeshTLS(t.own, trust, alpn)
 	}
 	return c
 }

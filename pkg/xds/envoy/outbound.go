@@ -58,7 +58,7 @@ func (t *translation) outbound() {
 
 // backend is a cluster of the ADS stream with its endpoints.
 func (t *translation) backend(b *model.Backend, how carrier) {
-	t.put(ClusterType, how.name, backendCluster(b, how), b.Origins, b.Traffic.Origins)
+	t.put(ClusterType, how.name, t.backendCluster(b, how), b.Origins, b.Traffic.Origins)
 	t.put(EndpointType, how.name, assignment(how.name, b.Endpoints), b.Origins)
 }
 
@@ -79,7 +79,7 @@ func (t *translation) destination(d scope.Destination) {
 		gate.After = append(gate.After, Ref{ClusterType, opaque})
 		t.routed(&gate, d)
 	case d.Kind == scope.TCPDestination && backend != nil:
-		gate.Proto = backendCluster(backend, carrier{name: name, alpn: []string{alpnTCP}})
+		gate.Proto = t.backendCluster(backend, carrier{name: name, alpn: []string{alpnTCP}})
 		gate.Origins = joined(backend.Origins, backend.Traffic.Origins)
 		t.put(EndpointType, name, assignment(name, backend.Endpoints), backend.Origins)
 	case d.Kind == scope.PassDestination:

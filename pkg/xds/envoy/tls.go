@@ -62,7 +62,7 @@ func agentSecret(name string, wait time.Duration) *tlsv3.SdsSecretConfig {
 // mesh's trust bundle, and that it has one of the identities. nil identities
 // are every identity of the bundle; an empty list is none. wait is for the
 // pod's own certificate.
-func meshTLS(identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
+func meshTLS(own secretSource, identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
 	validation := &tlsv3.CertificateValidationContext{}
 	if identities != nil && len(identities) == 0 {
 		identities = []string{noIdentity}
@@ -72,7 +72,7 @@ func meshTLS(identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
 	}
 	return &tlsv3.CommonTlsContext{
 		TlsParams:                      tls13(),
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{agentSecret(LeafSecret, wait)},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{own.leaf(wait)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext: validation,
@@ -84,19 +84,19 @@ func meshTLS(identities []string, wait time.Duration) *tlsv3.CommonTlsContext {
 	}
 }
 
-func upstreamMeshTLS(identities []string, alpn ...string) *corev3.TransportSocket {
+func upstreamMeshTLS(own secretSource, identities []string, alpn ...string) *corev3.TransportSocket {
 	if identities == nil {
 		identities = []string{}
 	}
-	common := meshTLS(identities, secretWait)
+	common := meshTLS(own, identities, secretWait)
 	common.AlpnProtocols = alpn
 	return tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common})
 }
 
 // downstreamMeshTLS takes no resumed sessions: their certificate was not
 // checked by this handshake, and RBAC would not see an authenticated peer.
-func downstreamMeshTLS(trust string, alpn []string) *corev3.TransportSocket {
-	common := meshTLS(nil, listenerSecretWait)
+func downstreamMeshTLS(own secretSource, trust string, alpn []string) *corev3.TransportSocket {
+	common := meshTLS(own, nil, listenerSecretWait)
 	common.GetCombinedValidationContext().ValidationContextSdsSecretConfig.Name = trust
 	common.AlpnProtocols = alpn
 	return tlsSocket(&tlsv3.DownstreamTlsContext{

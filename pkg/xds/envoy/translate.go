@@ -14,7 +14,7 @@ import (
 // Translate gives everything that the proxies of a View are served, and what
 // their users should know about it.
 func Translate(v *scope.View) (Resources, []report.Finding) {
-	t := &translation{view: v, resources: Resources{}, backends: map[model.BackendRef]*model.Backend{}}
+	t := &translation{view: v, own: sourceOf(v.Key.PodCertificate), resources: Resources{}, backends: map[model.BackendRef]*model.Backend{}}
 	for i := range v.Backends {
 		t.backends[v.Backends[i].Ref] = &v.Backends[i]
 	}
@@ -24,7 +24,7 @@ func Translate(v *scope.View) (Resources, []report.Finding) {
 	// Nothing is sent over it, but its mesh TLS makes every proxy ask for the
 	// bundle by the name whose acknowledgement is the evidence of what it trusts.
 	blocked := emptyCluster(BlockedCluster)
-	blocked.TransportSocket = upstreamMeshTLS(nil)
+	blocked.TransportSocket = upstreamMeshTLS(t.own, nil)
 	t.add(ClusterType, Resource{Name: BlockedCluster, Proto: blocked})
 	if v.Key.Kind == model.GatewayProxy {
 		t.gateway()
@@ -41,6 +41,7 @@ func Translate(v *scope.View) (Resources, []report.Finding) {
 // translation is one run of Translate.
 type translation struct {
 	view      *scope.View
+	own       secretSource // of the proxy's own certificate
 	backends  map[model.BackendRef]*model.Backend
 	resources Resources
 	findings  []report.Finding

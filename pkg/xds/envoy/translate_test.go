@@ -41,7 +41,11 @@ func TestRealEnvoyLoads(t *testing.T) {
 	for name, c := range cases() {
 		all[name], _ = envoy.Translate(c.view())
 	}
-	envoytest.ValidateResources(t, withRealCertificates(t, all))
+	static, err := envoytest.Static(withRealCertificates(t, all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	envoytest.Validate(t, withRealFiles(t, static))
 }
 
 func TestResourcesAreValid(t *testing.T) {

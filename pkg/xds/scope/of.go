@@ -14,7 +14,9 @@ func Of(mesh *model.Mesh, key Key, demand Demand) *View {
 	view := &View{Key: key, Settings: mesh.Settings, Trust: mesh.Trust, Identity: identityOf(mesh, key)}
 	backends := backendSet{mesh: mesh, found: map[model.BackendRef]model.Backend{}}
 	if key.Kind == model.GatewayProxy {
-		view.Gateway = mesh.Gateways[key]
+		gateway := key
+		gateway.PodCertificate = false // however its pods have their certificates
+		view.Gateway = mesh.Gateways[gateway]
 		backends.addGateway(view.Gateway)
 		view.Backends = backends.sorted()
 		return view
