@@ -78,7 +78,7 @@ func (f *File) Keys() (jose.JSONWebKeySet, error) {
 	return jose.JSONWebKeySet{}, err
 }
 
-// readJWKS wants public keys only: a private or symmetric key in this file is a
+// readJWKS wants public keys only: a private or symmetric key among them is a
 // leak or an attempt to have HMAC verified.
 func readJWKS(path string) (jose.JSONWebKeySet, error) {
 	file, err := os.Open(path)
@@ -93,16 +93,21 @@ func readJWKS(path string) (jose.JSONWebKeySet, error) {
 	if len(raw) > maxJWKS {
 		return jose.JSONWebKeySet{}, fmt.Errorf("%s is larger than %d bytes", path, maxJWKS)
 	}
+	return parseJWKS(path, raw)
+}
+
+// parseJWKS names where raw is from in its errors.
+func parseJWKS(from string, raw []byte) (jose.JSONWebKeySet, error) {
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(raw, &set); err != nil {
-		return jose.JSONWebKeySet{}, fmt.Errorf("%s: %w", path, err)
+		return jose.JSONWebKeySet{}, fmt.Errorf("%s: %w", from, err)
 	}
 	if len(set.Keys) == 0 {
-		return jose.JSONWebKeySet{}, fmt.Errorf("%s has no keys", path)
+		return jose.JSONWebKeySet{}, fmt.Errorf("%s has no keys", from)
 	}
 	for _, k := range set.Keys {
 		if !k.IsPublic() || !k.Valid() {
-			return jose.JSONWebKeySet{}, errors.New(path + " has a key that is not a valid public key")
+			return jose.JSONWebKeySet{}, errors.New(from + " has a key that is not a valid public key")
 		}
 	}
 	return set, nil

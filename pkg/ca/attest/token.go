@@ -39,6 +39,23 @@ type Keys interface {
 	Keys() (jose.JSONWebKeySet, error)
 }
 
+// Refresher is what Keys may be too: a token by an unknown key then has the keys
+// read again, once. How often that may happen is the Refresher's business.
+type Refresher interface {
+	Refresh(ctx context.Context) error
+}
+
+// Issuing is what Keys may be too: it says whose keys they are.
+type Issuing interface {
+	Issuer() string
+}
+
+// Nodes tells where pods run.
+type Nodes interface {
+	// PodNode is the node of this very pod; ok is false where that cannot be told.
+	PodNode(namespace, name, uid string) (node string, ok bool)
+}
+
 // Pods tells of pods, so that the token of a deleted pod is worth nothing.
 type Pods interface {
 	// PodKnown reports whether this very pod exists; ok is false where that cannot be told.
@@ -48,7 +65,7 @@ type Pods interface {
 // Config of a Verifier.
 type Config struct {
 	TrustDomain string
-	// Issuer is the exact "iss" of the tokens.
+	// Issuer is the exact "iss" of the tokens; "" where Keys are Issuing.
 	Issuer string
 	Keys   Keys
 	// Audience; "" is Audience.
@@ -57,6 +74,8 @@ type Config struct {
 	MaxLifetime time.Duration
 	// Pods may be nil: then no replay after deletion is noticed.
 	Pods Pods
+	// Nodes may be nil: then a token's claim of a node is not compared.
+	Nodes Nodes
 	// Clock; nil is the system's.
 	Clock clock.Clock
 }
@@ -68,7 +87,7 @@ type Verifier struct {
 
 // New gives a verifier.
 func New(cfg Config) (*Verifier, error) {
-	if cfg.Issuer == "" || cfg.Keys == nil {
+	if _, issuing := cfg.Keys.(Issuing); cfg.Keys == nil || cfg.Issuer == "" && !issuing {
 		return nil, errors.New("attestation needs an issuer and its keys")
 	}
 	if cfg.Audience == "" {
@@ -89,6 +108,7 @@ type kubernetesClaims struct {
 		Namespace      string `json:"namespace"`
 		ServiceAccount named  `json:"serviceaccount"`
 		Pod            named  `json:"pod"`
+		Node           named  `json:"node"`
 	} `json:"kubernetes.io"`
 }
 
@@ -99,20 +119,40 @@ type named struct {
 
 // Attest gives the peer that a token proves. What is wrong with the token is a
 // *refusal.Error; any other error is meshd's own failure.
-func (v *Verifier) Attest(_ context.Context, token string) (authn.Peer, error) {
-	parsed, err := parse(token)
-	if err != nil {
-		return authn.Peer{}, err
-	}
+func (v *Verifier) Attest(ctx context.Context, token string) (authn.Peer, error) {
+	p, _, err := v.attest(ctx, token)
+	return p, err
+}
+
+// attest gives the claims too.
+func (v *Verifier) attest(ctx context.Context, token string) (authn.Peer, kubernetesClaims, error) {
 	var std jwt.Claims
 	var k8s kubernetesClaims
-	if err := v.verify(parsed, &std, &k8s); err != nil {
-		return authn.Peer{}, err
+	parsed, err := parse(token)
+	if err != nil {
+		return authn.Peer{}, k8s, err
+	}
+	err = v.verify(parsed, &std, &k8s)
+	if r, ok := v.cfg.Keys.(Refresher); ok && refusal.ReasonOf(err) == refusal.TokenKeyUnknown {
+		if r.Refresh(ctx) == nil { // what failed is said by the Refresher
+			err = v.verify(parsed, &std, &k8s)
+		}
+	}
+	if err != nil {
+		return authn.Peer{}, k8s, err
 	}
 	if err := v.checkClaims(std); err != nil {
-		return authn.Peer{}, err
+		return authn.Peer{}, k8s, err
 	}
-	return v.peer(std, k8s)
+	p, err := v.peer(std, k8s)
+	return p, k8s, err
+}
+
+func (v *Verifier) issuer() string {
+	if i, ok := v.cfg.Keys.(Issuing); ok && v.cfg.Issuer == "" {
+		return i.Issuer()
+	}
+	return v.cfg.Issuer
 }
 
 // parse reads the compact form only, with the allowed algorithms only.
@@ -177,7 +217,7 @@ func fits(k jose.JSONWebKey, alg string) bool {
 func (v *Verifier) checkClaims(c jwt.Claims) error {
 	now := v.cfg.Clock.Now()
 	switch {
-	case c.Issuer != v.cfg.Issuer:
+	case c.Issuer != v.issuer():
 		return refusal.New(refusal.TokenIssuer, "the token is of another issuer", "%q", c.Issuer)
 	case !c.Audience.Contains(v.cfg.Audience):
 		return refusal.New(refusal.TokenAudience, "the token is not for "+v.cfg.Audience, "%q", []string(c.Audience))
@@ -222,6 +262,12 @@ func (v *Verifier) peer(c jwt.Claims, k kubernetesClaims) (authn.Peer, error) {
 	if v.cfg.Pods != nil {
 		if known, ok := v.cfg.Pods.PodKnown(namespace, pod.Name, pod.UID); ok && !known {
 			return authn.Peer{}, refusal.New(refusal.PodGone, "the pod does not exist", "%s/%s uid %q", namespace, pod.Name, pod.UID)
+		}
+	}
+	if v.cfg.Nodes != nil && k.Kubernetes.Node.Name != "" {
+		if node, ok := v.cfg.Nodes.PodNode(namespace, pod.Name, pod.UID); ok && node != k.Kubernetes.Node.Name {
+			return authn.Peer{}, refusal.New(refusal.NodeMismatch, "the pod runs on another node than the token says", "%s/%s on %q, not %q",
+				namespace, pod.Name, node, k.Kubernetes.Node.Name)
 		}
 	}
 	return authn.Peer{Identity: id, NotAfter: c.Expiry.Time(), Pod: pod.Name, PodUID: pod.UID}, nil

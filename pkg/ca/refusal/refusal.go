@@ -45,6 +45,10 @@ const (
 	TokenNotBound Reason = "TokenNotBound"
 	// PodGone: the pod that the token is bound to does not exist (any more).
 	PodGone Reason = "PodGone"
+	// NodeMismatch: the pod runs on another node than its token says.
+	NodeMismatch Reason = "NodeMismatch"
+	// TokenRejected: the API server does not accept the token, or says something else of it than the token does.
+	TokenRejected Reason = "TokenRejected"
 )
 
 // Reasons about certificates and methods.
