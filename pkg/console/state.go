@@ -16,6 +16,26 @@ type State struct {
 	Objects  []Object         `json:"objects"`  // sorted by kind, namespace, name
 	Findings []report.Finding `json:"findings"` // sorted
 	Proxies  []Proxy          `json:"proxies"`  // sorted by name
+	// Version of the meshd that answers.
+	Version string `json:"version,omitempty"`
+	// Authority has the certificates that it signs with.
+	Authority *Authority `json:"authority,omitempty"`
+}
+
+// Authority is one replica's CA.
+type Authority struct {
+	// Roots that may be trusted: while they rotate, the old and the new.
+	Roots []Certificate `json:"roots"`
+	// Issuer signs the leaves.
+	Issuer Certificate `json:"issuer"`
+}
+
+// Certificate is a CA certificate.
+type Certificate struct {
+	// Fingerprint is the SHA-256 of its DER, in hex.
+	Fingerprint string    `json:"fingerprint"`
+	NotBefore   time.Time `json:"notBefore"`
+	NotAfter    time.Time `json:"notAfter"`
 }
 
 // Object is one of meshd's kinds, an Ingress or a route, with its status.
