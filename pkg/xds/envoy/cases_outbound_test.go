@@ -85,7 +85,7 @@ func second(m *model.Mesh) { addService(m, service("cards", "10.96.0.11", loansP
 
 func backendCases() map[string]testCase {
 	return map[string]testCase{
-		"identity-pod-certificate": accounts(shop(), loansAddress).edited(func(v *scope.View) { v.Key.PodCertificate = true }),
+		"identity-pod-certificate": accounts(shop(), loansAddress).edited(func(v *scope.View) { v.Key.PodCertificate, v.Inbound = true, nil }),
 		"endpoints-mixed":          accounts(shop(loansBackend(func(b *model.Backend) { b.Endpoints[1].MTLS = false })), loansAddress),
 		"endpoints-none":           accounts(shop(loansBackend(func(b *model.Backend) { b.Endpoints = nil })), loansAddress),
 		"identities-none":          accounts(shop(loansBackend(func(b *model.Backend) { b.Identities = nil })), loansAddress),
