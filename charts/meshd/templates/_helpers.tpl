@@ -67,3 +67,11 @@ matchConditions:
 helm.sh/hook: pre-upgrade
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
+
+{{/* The names of meshd's CustomResourceDefinitions. None would mean all: then it fails. */}}
+{{- define "meshd.crdNames" -}}
+{{- range $path, $_ := required "the chart has no crds/" (.Files.Glob "crds/*.yaml") }}
+{{- $parts := base $path | trimSuffix ".yaml" | splitList "_" }}
+- {{ last $parts }}.{{ first $parts }}
+{{- end }}
+{{- end }}
