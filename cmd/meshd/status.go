@@ -124,6 +124,15 @@ func (l *leader) Desired(previous status.Previous) (all []status.Desired, ok boo
 	return status.All(snapshot, facts), true
 }
 
+// Findings is status.EventsConfig.Findings: those of every replica.
+func (l *leader) Findings() (findings []report.Finding, snapshot *crds.Snapshot, ok bool) {
+	findings, snapshot, ok = l.pipeline.published()
+	for _, other := range l.peers() {
+		findings = append(findings, other.Findings()...)
+	}
+	return report.Sort(findings), snapshot, ok
+}
+
 // everybody reports whether every replica has told and as many proxies are
 // connected as there are ready pods that have one.
 func everybody(snapshot *crds.Snapshot, connected int, others []peer.State) bool {
@@ -162,6 +171,13 @@ func (p *pipeline) published() (findings []report.Finding, snapshot *crds.Snapsh
 		findings = append(findings, a.findings...)
 	}
 	return report.Sort(append(findings, p.cache.Findings()...)), p.current.snapshot, true
+}
+
+// compiled is the newest snapshot that is compiled, nil before the first.
+func (p *pipeline) compiled() *crds.Snapshot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current.snapshot
 }
 
 // Changed gives a channel that is closed when anything has moved that a status tells of.

@@ -39,6 +39,15 @@ type State struct {
 	objects map[report.Object]Object
 }
 
+// Findings are all that the replica has told.
+func (s State) Findings() []report.Finding {
+	var out []report.Finding
+	for _, o := range s.objects {
+		out = append(out, o.Findings...)
+	}
+	return report.Sort(out)
+}
+
 const (
 	maxLaggards = 10
 	maxMessages = 5

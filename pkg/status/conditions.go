@@ -98,11 +98,13 @@ func messages(findings []report.Finding) string {
 	return cut(strings.Join(parts, "; "))
 }
 
-func cut(s string) string {
-	if len(s) <= maxMessage {
+func cut(s string) string { return cutTo(s, maxMessage) }
+
+func cutTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxMessage], "") + " ..."
+	return strings.ToValidUTF8(s[:most], "") + " ..."
 }
 
 // transition keeps the time of the former condition while its status stays the same.
