@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/meshd-io/meshd/pkg/console"
 	"github.com/meshd-io/meshd/pkg/lab"
@@ -17,37 +20,34 @@ import (
 // DefaultAdminSocket is where a meshd serves the operator, and where the tools look for it.
 const DefaultAdminSocket = "/run/meshd-admin/admin.sock"
 
-func newProxiesCommand() *cobra.Command {
-	var socket, output string
-	cmd := &cobra.Command{
-		Use:   "proxies",
-		Short: "Who is connected, what it holds, what it refused, when its certificate ends",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, err := console.NewClient(adminSocket(socket)).State(cmd.Context(), 0)
-			if err != nil {
-				return err
-			}
-			if err := printProxies(cmd.OutOrStdout(), state.Proxies, output); err != nil {
-				return err
-			}
-			return judgeProxies(state.Proxies)
-		},
-	}
-	cmd.Flags().StringVar(&socket, "admin-socket", "", "meshd's admin socket (default: the lab's, or "+DefaultAdminSocket+")")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "json, or a table")
-	return cmd
+// whichMesh says how a command finds the mesh that is meant.
+const whichMesh = `Which mesh: the one whose --admin-socket is named; or the cluster, where
+--kubeconfig or --context is given; or this machine's lab, or a meshd on this
+machine (` + DefaultAdminSocket + `), where one is up; or the cluster of
+$KUBECONFIG, ~/.kube/config or, in a pod, the pod's own.`
+
+// meshFlags say which mesh is meant.
+type meshFlags struct {
+	socket string
+	kube   kubeFlags
 }
 
-// adminSocket is the one that is named, or else the lab's where a lab is up, or else the default.
-func adminSocket(named string) string {
-	if named != "" {
-		return named
+func (f *meshFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.socket, "admin-socket", "", "admin socket of a meshd that serves from files")
+	f.kube.register(fs)
+}
+
+// local is the admin socket that is meant, or "" for a cluster.
+func (f meshFlags) local() string {
+	if f.socket != "" || f.kube.named() {
+		return f.socket
 	}
-	if socket := lab.AdminSocket(defaultLabDir()); exists(socket) {
-		return socket
+	for _, socket := range []string{lab.AdminSocket(defaultLabDir()), DefaultAdminSocket} {
+		if exists(socket) {
+			return socket
+		}
 	}
-	return DefaultAdminSocket
+	return ""
 }
 
 func exists(path string) bool {
@@ -55,8 +55,66 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// judgeProxies is an error if a proxy has refused something or has not acknowledged everything.
-func judgeProxies(proxies []console.Proxy) error {
+// ask asks every meshd of the mesh that is meant.
+func (f meshFlags) ask(ctx context.Context) ([]replicaState, error) {
+	if socket := f.local(); socket != "" {
+		state, err := console.NewClient(socket).State(ctx, 0)
+		return []replicaState{{state: state}}, err
+	}
+	config, err := f.kube.config()
+	if errors.Is(err, errNoCluster) {
+		return nil, fmt.Errorf("no mesh: no lab and no meshd is up on this machine; and no cluster: %w", errNoCluster)
+	}
+	if err != nil {
+		return nil, err
+	}
+	replicas, err := askReplicas(ctx, config, f.kube.namespace)
+	if err == nil && len(replicas) == 0 {
+		err = fmt.Errorf("no pod of meshd runs in namespace %s of the cluster at %s", f.kube.namespace, config.Host)
+	}
+	return replicas, err
+}
+
+func newProxiesCommand() *cobra.Command {
+	var mesh meshFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:   "proxies",
+		Short: "Who is connected, what it holds, what it refused, when its certificate ends",
+		Long: `Lists the proxies that are connected to meshd: in a cluster, to any of its
+replicas. Exit code 1 says that a replica does not answer, or that a proxy does
+not hold everything that was published for it.
+
+` + whichMesh + `
+
+In a cluster it needs list on pods, and get and create on pods/portforward, in
+meshd's namespace.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			replicas, err := mesh.ask(cmd.Context())
+			if err != nil {
+				return err
+			}
+			proxies := proxiesOf(replicas)
+			if err := printProxies(cmd.OutOrStdout(), proxies, output); err != nil {
+				return err
+			}
+			return judgeProxies(replicas, proxies)
+		},
+	}
+	mesh.register(cmd.Flags())
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json, or a table")
+	return cmd
+}
+
+// judgeProxies is an error if a replica does not answer, or a proxy has refused
+// something or has not acknowledged everything.
+func judgeProxies(replicas []replicaState, proxies []proxyRow) error {
+	for _, r := range replicas {
+		if r.err != nil {
+			return r.err
+		}
+	}
 	for _, p := range proxies {
 		if !p.Synced {
 			return fmt.Errorf("%s does not hold everything that was published for it", p.Name)
@@ -65,7 +123,7 @@ func judgeProxies(proxies []console.Proxy) error {
 	return nil
 }
 
-func printProxies(w io.Writer, proxies []console.Proxy, output string) error {
+func printProxies(w io.Writer, proxies []proxyRow, output string) error {
 	switch output {
 	case "json":
 		enc := json.NewEncoder(w)
@@ -76,10 +134,14 @@ func printProxies(w io.Writer, proxies []console.Proxy, output string) error {
 		return fmt.Errorf("-o %s: there is json, or a table without -o", output)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PROXY\tIDENTITY\tSYNCED\tDESTINATIONS\tCERTIFICATE ENDS IN\tREFUSED")
+	fmt.Fprintln(t, "PROXY\tIDENTITY\tREPLICA\tSYNCED\tDESTINATIONS\tCERTIFICATE ENDS IN\tREFUSED")
 	for _, p := range proxies {
-		fmt.Fprintf(t, "%s\t%s\t%t\t%d\t%s\t%s\n", p.Name, p.Identity, p.Synced, p.Destinations,
-			time.Until(p.CertificateExpires).Round(time.Second), refusals(p))
+		replica := p.Replica
+		if replica == "" {
+			replica = "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%t\t%d\t%s\t%s\n", p.Name, p.Identity, replica, p.Synced, p.Destinations,
+			time.Until(p.CertificateExpires).Round(time.Second), refusals(p.Proxy))
 	}
 	return t.Flush()
 }
