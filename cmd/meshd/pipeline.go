@@ -51,10 +51,11 @@ type pipeline struct {
 	changed  chan struct{} // closed and replaced when anything of the above has moved
 }
 
-// input is what a source gives.
+// input is what the sources and the certificate authority give.
 type input struct {
 	snapshot *crds.Snapshot
 	findings []report.Finding
+	trust    model.Trust
 }
 
 // activeKey is a key that proxies have.
@@ -72,10 +73,10 @@ func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics
 	}
 }
 
-// Offer makes a snapshot the newest. It does not block.
-func (p *pipeline) Offer(snapshot *crds.Snapshot, findings []report.Finding) {
+// Offer makes an input the newest. It does not block.
+func (p *pipeline) Offer(in input) {
 	p.mu.Lock()
-	p.next = &input{snapshot, findings}
+	p.next = &in
 	p.mu.Unlock()
 	p.poke()
 }
@@ -213,7 +214,7 @@ func (p *pipeline) forget() {
 func (p *pipeline) compile(in input) {
 	began := time.Now()
 	config := p.config
-	config.Accepted = p.memory
+	config.Accepted, config.Trust = p.memory, in.trust
 	mesh, findings := compile.Compile(in.snapshot, config)
 	p.metrics.Compiled(time.Since(began), len(findings))
 	memory := compile.Remember(p.memory, in.snapshot, findings)

@@ -128,7 +128,16 @@ type daemon struct {
 	state     *stater
 	grpc      *grpc.Server
 	xds       *server.Server
-	lifetimes ca.Lifetimes
+	follows   following
+
+	taking    sync.Mutex
+	taken     *crds.Snapshot
+	found     []report.Finding
+	snapshots broadcast // raised when taken has changed
+
+	// settled waits until every live proxy has acknowledged everything.
+	settled func(context.Context) error
+
 	// serving is the pipeline once there is one, until meshd is told to stop.
 	serving atomic.Pointer[pipeline]
 }
@@ -202,15 +211,13 @@ func (d *daemon) open(ctx context.Context, in home) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.lifetimes = lifetimes(snapshot, ca.DefaultLifetimes())
-	d.authority, err = ca.New(ca.Config{TrustDomain: trustDomain, Store: store, Lifetimes: d.lifetimes, Log: d.log})
-	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
+	if err := d.openAuthority(snapshot, trustDomain, store); err != nil {
+		return nil, err
 	}
 	d.book, d.cache = acks.NewBook(), cache.New()
-	d.pipeline = newPipeline(compile.Config{
-		Trust: model.Trust{Bundle: d.authority.Bundle()}, TrustDomain: trustDomain, SystemNamespace: d.flags.namespace, CIDRs: d.cidrs,
-	}, d.cache, d.book, d.metrics, d.log)
+	d.pipeline = newPipeline(compile.Config{TrustDomain: trustDomain, SystemNamespace: d.flags.namespace, CIDRs: d.cidrs},
+		d.cache, d.book, d.metrics, d.log)
+	d.settled = d.pipeline.Settled
 	d.state = &stater{pipeline: d.pipeline, book: d.book, cache: d.cache, source: d.source, authority: d.authorityStatus}
 	d.xds = server.New(server.Config{
 		Cache: d.cache, Keyer: d.pipeline, Demander: d.pipeline,
@@ -242,6 +249,7 @@ func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
 		{"pipeline", func(ctx context.Context) error { d.pipeline.Run(ctx); return nil }},
 		{"source", func(ctx context.Context) error { return d.source.Run(ctx, d.take) }},
 		{"certificate authority", d.authority.Run},
+		{"trust", d.spreadTrust},
 		{"grpc", func(context.Context) error { return d.grpc.Serve(listener) }}, // run ends it
 		admin,
 	}, more...), nil
@@ -249,18 +257,24 @@ func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
 
 // take is where snapshots come in.
 func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
-	if next := lifetimes(snapshot, d.lifetimes); next != d.lifetimes {
-		if err := d.authority.SetLifetimes(next); err != nil {
-			findings = append(findings, report.Finding{
-				Object: report.Object{Kind: "CertificateAuthority", Name: "default"}, Condition: report.Accepted,
-				Reason: report.Invalid, Field: "spec.lifetimes", Message: err.Error() + "; the former lifetimes stay in force",
-			})
-		} else {
-			d.lifetimes = next
-			d.log.Info("lifetimes changed", "root", next.Root, "issuer", next.Issuer, "leaf", next.Leaf)
-		}
-	}
-	d.pipeline.Offer(snapshot, findings)
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	d.taken, d.found = snapshot, findings
+	d.offer()
+	d.snapshots.raise()
+}
+
+// offer gives the pipeline what there is. d.taking is held.
+func (d *daemon) offer() {
+	found := append(d.followAuthority(d.taken), d.found...)
+	d.pipeline.Offer(input{snapshot: d.taken, findings: found, trust: model.Trust{Bundle: d.authority.Bundle()}})
+}
+
+// snapshot is the newest; nil before there is one.
+func (d *daemon) snapshot() *crds.Snapshot {
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	return d.taken
 }
 
 func prefixes(texts []string) ([]netip.Prefix, error) {
