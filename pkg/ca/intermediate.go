@@ -96,7 +96,7 @@ func (s signer) tail(issuer Pair) []*x509.Certificate {
 	return out
 }
 
-// signer judges an intermediate that is to be used for the trust domain.
+// given judges an intermediate that is to be used for the trust domain.
 func (a *Authority) given(in Intermediate) (signer, error) {
 	if len(in.Chain) == 0 || in.Key == nil || !fits(in.Chain[0], in.Key) {
 		return signer{}, errors.New("certificate and key do not belong together")
