@@ -13,7 +13,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withCluster{m}) }
 
 // write makes files below a folder; the keys are paths.
 func write(t *testing.T, folder string, files map[string]string) {

@@ -34,7 +34,7 @@ const DefaultSettle = 100 * time.Millisecond
 const pollInterval = time.Second
 
 // ErrStopped is what Rescan returns once Run has returned.
-var ErrStopped = errors.New("the source of files has stopped")
+var ErrStopped = errors.New("the source has stopped")
 
 // FileSource watches a file or folder of objects. Symbolic links to files are
 // read; a change at their other end is seen with the next event in the folder

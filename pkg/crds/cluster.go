@@ -1,0 +1,236 @@
+package crds
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// ClusterOptions are what a ClusterSource may be told; the zero value is ready to use.
+type ClusterOptions struct {
+	// Log tells of kinds that come and go and of watches that fail; nothing when nil.
+	Log *slog.Logger
+}
+
+// retryPause is how long to wait before the API server is asked again what it serves.
+const retryPause = time.Second
+
+// ClusterSource watches the objects of a cluster. Of each it keeps only what
+// the stages read (cluster_kinds.go), so that a change of anything else is no
+// change; an object that has not changed is the same pointer in every Snapshot,
+// and a kind that has not changed is the same slice (see Same).
+//
+//	informer --strip--> pending --+
+//	informer --strip--> pending --+--> one writer: rows --> Snapshot --> take
+//	informer --judge--> pending --+
+//
+// What an informer tells is only noted; it never waits for take. While the API
+// server is away, the last state stays in force: only what is known to be gone
+// is taken away. A kind that is not served is left out, and comes when it is.
+//
+// Of meshd's own kinds an object is held to the rules that this meshd knows
+// (the API server may have taken it under others): one that fails is a finding,
+// and its last good version stays, until meshd starts again.
+type ClusterSource struct {
+	log       *slog.Logger
+	http      *http.Client
+	cache     cache.Cache
+	client    client.Client
+	discovery discovery.ServerResourcesInterfaceWithContext
+	feeds     []*feed
+
+	// The life of what Load has started.
+	ctx     context.Context //nolint:containedctx // informers outlive the call that starts them
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	stopped chan struct{} // closed when Run has returned
+
+	wake     chan struct{} // something is pending
+	suspects chan struct{} // a watch has been told that its kind is not there
+	// discovering holds whoever changes which kinds are watched.
+	discovering sync.Mutex
+
+	// Only the writer touches these: Load, then Run.
+	snapshot *Snapshot
+	findings []report.Finding
+
+	mu       sync.Mutex
+	barriers []*barrier
+}
+
+// NewClusterSource watches nothing before Load.
+func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSource, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // one list and one watch a kind: the API server's own fairness is enough
+	s := &ClusterSource{
+		log: options.Log, feeds: clusterFeeds(), snapshot: &Snapshot{},
+		stopped: make(chan struct{}), wake: make(chan struct{}, 1), suspects: make(chan struct{}, 1),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if s.http, err = rest.HTTPClientFor(config); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(config, s.http)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	found, err := discovery.NewDiscoveryClientForConfigAndClient(config, s.http)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	s.discovery = found
+	scheme := shared().scheme
+	if s.client, err = client.New(config, client.Options{HTTPClient: s.http, Scheme: scheme, Mapper: mapper}); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	var never time.Duration
+	byObject := map[client.Object]cache.ByObject{}
+	for _, f := range s.feeds {
+		byObject[f.watch] = cache.ByObject{Field: f.selector, Transform: f.transform}
+	}
+	s.cache, err = cache.New(config, cache.Options{
+		HTTPClient: s.http, Scheme: scheme, Mapper: mapper, ByObject: byObject, SyncPeriod: &never,
+		DefaultWatchErrorHandler: newComplaints(s.log, s.suspect).watchFailed,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return s, nil
+}
+
+// Load starts watching, which lasts until the context or Run ends, and returns
+// what there is as soon as every kind that is served has been read. While the
+// API server cannot be reached, it waits. It may be called once.
+func (s *ClusterSource) Load(ctx context.Context) (*Snapshot, []report.Finding, error) {
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.running.Go(func() { _ = s.cache.Start(s.ctx) }) // fails only when started twice
+	for {
+		err := s.discover(s.ctx)
+		if err == nil {
+			break
+		}
+		s.log.Warn("the API server cannot be asked what it serves; trying again", "error", err)
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			s.stop()
+			return nil, nil, fmt.Errorf("discovery: %w: %w", ctx.Err(), err)
+		}
+	}
+	s.running.Go(s.attend)
+	for _, f := range s.feeds {
+		select {
+		case <-f.settled():
+		case <-ctx.Done():
+			s.stop()
+			return nil, nil, fmt.Errorf("wait for every %s to be read: %w", f.gvk.Kind, ctx.Err())
+		}
+	}
+	s.turn()
+	return s.snapshot, s.findings, nil
+}
+
+// Run calls take with the state, and then with each new one, never twice at a
+// time; changes that come while take runs are one state. It loads first if Load
+// has not been called, and stops watching when the context ends. It may be
+// called once.
+func (s *ClusterSource) Run(ctx context.Context, take func(*Snapshot, []report.Finding)) error {
+	defer close(s.stopped)
+	if s.ctx == nil {
+		if _, _, err := s.Load(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // the context's end is no failure
+			}
+			return err
+		}
+	}
+	defer s.stop()
+	s.turn()
+	take(s.snapshot, s.findings)
+	s.release()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.ctx.Done():
+			return nil
+		case <-s.wake:
+		}
+		if s.turn() {
+			take(s.snapshot, s.findings)
+		}
+		s.release()
+	}
+}
+
+// stop ends everything that Load has started, and waits for it.
+func (s *ClusterSource) stop() {
+	s.cancel()
+	s.running.Wait()
+	s.http.CloseIdleConnections()
+}
+
+// poke has the writer look.
+func (s *ClusterSource) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// turn folds what is pending into the state. It reports whether that has changed.
+func (s *ClusterSource) turn() bool {
+	next := *s.snapshot
+	var sum change
+	for _, f := range s.feeds {
+		c := f.fold()
+		if c.objects && !f.put(&next) {
+			c = change{findings: c.findings}
+		}
+		sum.objects, sum.content, sum.findings = sum.objects || c.objects, sum.content || c.content, sum.findings || c.findings
+	}
+	if sum.content {
+		next.content++
+	}
+	if sum.objects {
+		s.snapshot = &next
+	}
+	if sum.findings {
+		s.findings = nil
+		for _, f := range s.feeds {
+			for _, r := range f.rows {
+				s.findings = append(s.findings, r.findings...)
+			}
+		}
+		report.Sort(s.findings)
+	}
+	return sum.objects || sum.findings
+}
+
+// Absent are the kinds that the API server does not serve, sorted. They are
+// left out of the snapshots and come when they are served.
+func (s *ClusterSource) Absent() []string {
+	var out []string
+	for _, f := range s.feeds {
+		if f.absent() {
+			out = append(out, f.gvk.Kind)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,86 @@
+package crds
+
+import (
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// custom is a kind of meshd's. It is watched without a type: one object that
+// this meshd cannot decode would otherwise take the others of its list with it.
+func custom[S any, T structOf[S]](kind, resource string, _ T, slice func(*Snapshot) *[]T) *feed {
+	gvk := meshv1a1.GroupVersion.WithKind(kind)
+	watch := &unstructured.Unstructured{}
+	watch.SetGroupVersionKind(gvk)
+	f := &feed{gvk: gvk, resource: resource, watch: watch, same: sameBut[S, T], ownStatus: true}
+	f.strip = func(in any) (client.Object, error) {
+		switch object := in.(type) {
+		case T:
+			return object, nil
+		case *unstructured.Unstructured:
+			return judge(gvk, object)
+		}
+		return nil, fmt.Errorf("%s: %w: %T", kind, errUnexpected, in)
+	}
+	f.put = putInto(f, slice)
+	return f
+}
+
+// judge holds an object to the rules of its kind, as a file's document is. It
+// gives the typed object with its status, or a refusal.
+func judge(gvk schema.GroupVersionKind, u *unstructured.Unstructured) (client.Object, error) {
+	u.SetManagedFields(nil)
+	status := u.Object["status"]
+	delete(u.Object, "status")
+	raw, err := json.Marshal(u.Object)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s/%s: %w", gvk.Kind, u.GetNamespace(), u.GetName(), err)
+	}
+	f := &finder{ref: report.Object{Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}}
+	object := shared().kinds[gvk].decode(f, gvk, raw)
+	if object == nil || len(f.out) > 0 {
+		return refuse(u, f.out), nil
+	}
+	if err := setStatus(object, status); err != nil {
+		f.add(report.Invalid, "status", err.Error())
+		return refuse(u, f.out), nil
+	}
+	kept := keptMeta(&metav1.ObjectMeta{Annotations: object.GetAnnotations()})
+	object.SetAnnotations(kept.Annotations)
+	object.SetFinalizers(nil)
+	object.SetOwnerReferences(nil)
+	object.SetDeletionTimestamp(nil)
+	object.GetObjectKind().SetGroupVersionKind(gvk)
+	return object, nil
+}
+
+// setStatus fills in what decode leaves out, since a user's word on it does not count.
+func setStatus(object Resource, status any) error {
+	if status == nil {
+		return nil
+	}
+	data, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, object)
+}
+
+func refuse(u *unstructured.Unstructured, findings []report.Finding) *refusal {
+	for i := range findings {
+		findings[i].Generation = u.GetGeneration()
+		findings[i].File, findings[i].Line = "", 0
+	}
+	out := &refusal{findings: findings}
+	out.SetGroupVersionKind(u.GroupVersionKind())
+	out.Name, out.Namespace, out.UID = u.GetName(), u.GetNamespace(), u.GetUID()
+	out.ResourceVersion = u.GetResourceVersion()
+	return out
+}

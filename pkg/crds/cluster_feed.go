@@ -1,0 +1,286 @@
+package crds
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// feed is one kind on its way from an informer to the Snapshot.
+type feed struct {
+	gvk schema.GroupVersionKind
+	// resource is the kind's name in paths, such as endpointslices.
+	resource string
+	// watch is what the cache is asked for: typed, metadata only, or unstructured.
+	watch    client.Object
+	selector fields.Selector // nil: every object
+	// strip makes what is kept of an object. It may be given what it has made.
+	strip func(any) (client.Object, error)
+	// same compares two stripped objects, but for their resourceVersion.
+	same func(a, b client.Object) bool
+	// ownStatus: the generation tells changes of the spec, and nothing is compiled from the status.
+	ownStatus bool
+	// put publishes the rows. It reports whether that has changed the Snapshot.
+	put func(*Snapshot) bool
+
+	rows []row // only the writer's
+
+	mu    sync.Mutex
+	state feedState
+	// epoch counts the informers that the feed has had: what a former one tells does not count.
+	epoch int
+	// pending is what the informer has told and the writer has not taken; nil is a deletion.
+	pending map[types.NamespacedName]client.Object
+	// gone: nothing of what was known is there any more.
+	gone bool
+	// ended is closed when this epoch's informer has been read or is not wanted any more.
+	ended chan struct{}
+}
+
+type feedState int
+
+const (
+	absent  feedState = iota // the API server does not serve the kind
+	reading                  // the informer has not told everything yet
+	live
+)
+
+// row is an object in force and what was found in its newest version.
+type row struct {
+	types.NamespacedName
+	// object is nil where no version was ever valid.
+	object client.Object
+	// version is the resourceVersion that was seen last, of whatever was kept of it.
+	version  string
+	findings []report.Finding
+}
+
+// change is what a fold has changed.
+type change struct {
+	objects  bool
+	content  bool // more than the status of objects
+	findings bool
+}
+
+// refusal stands for an object that breaks the rules of its kind.
+type refusal struct {
+	metav1.PartialObjectMetadata
+	findings []report.Finding
+}
+
+func compareNames(a, b types.NamespacedName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// transform is strip as an informer calls it.
+func (f *feed) transform(in any) (any, error) {
+	switch in.(type) {
+	case toolscache.DeletedFinalStateUnknown, *refusal:
+		return in, nil
+	}
+	return f.strip(in)
+}
+
+// begin starts an epoch.
+func (f *feed) begin() (epoch int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.epoch++
+	f.state, f.pending, f.ended = reading, map[types.NamespacedName]client.Object{}, make(chan struct{})
+	return f.epoch
+}
+
+// drop ends the epoch: all objects of the kind are gone.
+func (f *feed) drop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state == absent {
+		return
+	}
+	if f.state == reading {
+		close(f.ended)
+	}
+	f.epoch++
+	f.state, f.pending, f.gone = absent, nil, true
+}
+
+// synced tells that the epoch's informer has told everything that there was.
+func (f *feed) synced(epoch int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.epoch == epoch && f.state == reading {
+		f.state = live
+		close(f.ended)
+	}
+}
+
+// settled is closed when the kind has been read or is not served.
+func (f *feed) settled() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended != nil {
+		return f.ended
+	}
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func (f *feed) absent() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state == absent
+}
+
+// handler notes what an informer tells, and never waits for more than the lock.
+func (f *feed) handler(epoch int, poke func()) toolscache.ResourceEventHandler {
+	note := func(told any, object client.Object) {
+		name, err := toolscache.DeletionHandlingObjectToName(told)
+		if err != nil {
+			return // what the informer stores has a name
+		}
+		f.mu.Lock()
+		if f.epoch == epoch {
+			f.pending[types.NamespacedName(name)] = object
+		}
+		f.mu.Unlock()
+		poke()
+	}
+	seen := func(told any) {
+		if object, ok := told.(client.Object); ok {
+			note(told, object)
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    seen,
+		UpdateFunc: func(_, told any) { seen(told) },
+		DeleteFunc: func(told any) { note(told, nil) },
+	}
+}
+
+// fold takes what is pending into the rows. Nothing is taken before the kind has been read.
+func (f *feed) fold() change {
+	f.mu.Lock()
+	gone := f.gone
+	f.gone = false
+	var pending map[types.NamespacedName]client.Object
+	if f.state == live && len(f.pending) > 0 {
+		pending, f.pending = f.pending, map[types.NamespacedName]client.Object{}
+	}
+	f.mu.Unlock()
+
+	var c change
+	if gone && len(f.rows) > 0 {
+		c = change{objects: true, content: true, findings: slices.ContainsFunc(f.rows, func(r row) bool { return r.findings != nil })}
+		f.rows = nil
+	}
+	if len(f.rows) == 0 {
+		return c.and(f.fill(pending))
+	}
+	for name, object := range pending {
+		i, known := slices.BinarySearchFunc(f.rows, name, func(r row, n types.NamespacedName) int { return compareNames(r.NamespacedName, n) })
+		switch {
+		case object == nil && known:
+			c = c.and(change{objects: f.rows[i].object != nil, content: f.rows[i].object != nil, findings: f.rows[i].findings != nil})
+			f.rows = slices.Delete(f.rows, i, i+1)
+		case object == nil:
+		case known:
+			c = c.and(f.update(&f.rows[i], object))
+		default:
+			r := row{NamespacedName: name}
+			c = c.and(f.update(&r, object))
+			f.rows = slices.Insert(f.rows, i, r)
+		}
+	}
+	return c
+}
+
+// fill makes the first rows.
+func (f *feed) fill(pending map[types.NamespacedName]client.Object) change {
+	var c change
+	f.rows = slices.Grow(f.rows, len(pending))
+	for _, name := range slices.SortedFunc(maps.Keys(pending), compareNames) {
+		if object := pending[name]; object != nil {
+			r := row{NamespacedName: name}
+			c = c.and(f.update(&r, object))
+			f.rows = append(f.rows, r)
+		}
+	}
+	return c
+}
+
+// update gives a row its object's newest version.
+func (f *feed) update(r *row, object client.Object) change {
+	r.version = object.GetResourceVersion()
+	old := r.object
+	refused, is := object.(*refusal)
+	if !is {
+		c := change{findings: r.findings != nil}
+		r.findings = nil
+		if old == nil || !f.same(old, object) {
+			r.object = object
+			c.objects, c.content = true, old == nil || !f.ownStatus || !sameContent(old, object)
+		}
+		return c
+	}
+	c := change{findings: !slices.Equal(r.findings, refused.findings)}
+	r.findings = refused.findings
+	if old != nil && old.GetUID() != refused.UID {
+		r.object, c.objects, c.content = nil, true, true // the object of which a version was good is gone
+	}
+	return c
+}
+
+func (c change) and(d change) change {
+	return change{objects: c.objects || d.objects, content: c.content || d.content, findings: c.findings || d.findings}
+}
+
+// sameContent reports whether two versions of an object differ in their status at most.
+func sameContent(a, b client.Object) bool {
+	return a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() &&
+		maps.Equal(a.GetLabels(), b.GetLabels()) && maps.Equal(a.GetAnnotations(), b.GetAnnotations())
+}
+
+// structOf is a pointer to an object's struct.
+type structOf[S any] interface {
+	*S
+	client.Object
+}
+
+// sameBut compares two objects, but for their resourceVersion.
+func sameBut[S any, T structOf[S]](a, b client.Object) bool {
+	x, ok := a.(T)
+	y, too := b.(T)
+	if !ok || !too {
+		return false
+	}
+	copyX, copyY := *x, *y
+	T(&copyX).SetResourceVersion("")
+	T(&copyY).SetResourceVersion("")
+	return apiequality.Semantic.DeepEqual(&copyX, &copyY)
+}
+
+// objectsOf are the rows' objects, sorted as the rows are.
+func objectsOf[T client.Object](rows []row) []T {
+	out := make([]T, 0, len(rows))
+	for _, r := range rows {
+		if object, ok := r.object.(T); ok {
+			out = append(out, object)
+		}
+	}
+	return out
+}
+
+var errUnexpected = errors.New("an informer gave an object of another kind")

@@ -1,0 +1,196 @@
+package crds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+)
+
+const (
+	// absentInterval is how often the API server is asked for kinds that it did not serve.
+	absentInterval = 5 * time.Second
+	// discoveryTimeout bounds asking once.
+	discoveryTimeout = 10 * time.Second
+	// complaintInterval is how often a watch that keeps failing in the same way is told of.
+	complaintInterval = time.Minute
+)
+
+// attend watches what the API server serves, until the source is stopped.
+func (s *ClusterSource) attend() {
+	again := time.NewTicker(absentInterval)
+	defer again.Stop()
+	for {
+		var err error
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.suspects:
+			err = s.checkGone(s.ctx)
+		case <-again.C:
+			if len(s.Absent()) > 0 {
+				err = s.discover(s.ctx)
+			}
+		}
+		if err != nil && s.ctx.Err() == nil {
+			s.log.Warn("the API server cannot be asked what it serves; what was known stays", "error", err)
+		}
+	}
+}
+
+// discover begins to watch the kinds that are served and are not watched yet.
+func (s *ClusterSource) discover(ctx context.Context) error {
+	s.discovering.Lock()
+	defer s.discovering.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	served := map[schema.GroupVersion]map[string]bool{}
+	for _, f := range s.feeds {
+		if !f.absent() {
+			continue
+		}
+		gv := f.gvk.GroupVersion()
+		if _, asked := served[gv]; !asked {
+			resources, err := s.served(ctx, gv)
+			if err != nil {
+				return err
+			}
+			served[gv] = resources
+		}
+		if !served[gv][f.resource] {
+			continue
+		}
+		if err := s.start(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// served are the resources of a group's version.
+func (s *ClusterSource) served(ctx context.Context, gv schema.GroupVersion) (map[string]bool, error) {
+	list, err := s.discovery.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("resources of %s: %w", gv, err)
+	}
+	out := make(map[string]bool, len(list.APIResources))
+	for _, r := range list.APIResources {
+		out[r.Name] = true
+	}
+	return out, nil
+}
+
+// start watches a kind that is served.
+func (s *ClusterSource) start(f *feed) error {
+	informer, err := s.cache.GetInformer(s.ctx, f.watch, cache.BlockUntilSynced(false))
+	if meta.IsNoMatchError(err) {
+		return nil // served for a moment only; it stays absent
+	}
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
+	}
+	epoch := f.begin()
+	told, err := informer.AddEventHandler(f.handler(epoch, s.poke))
+	if err != nil {
+		f.drop()
+		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
+	}
+	ended := f.settled()
+	s.running.Go(func() {
+		select {
+		case <-told.HasSyncedChecker().Done():
+			f.synced(epoch)
+			s.poke()
+		case <-ended:
+		case <-s.ctx.Done():
+		}
+	})
+	s.log.Debug("watching", "kind", f.gvk.Kind)
+	return nil
+}
+
+// suspect has the source find out whether a kind is gone.
+func (s *ClusterSource) suspect() {
+	select {
+	case s.suspects <- struct{}{}:
+	default:
+	}
+}
+
+// checkGone drops meshd's kinds whose CustomResourceDefinition is known not to
+// be there. That a watch or discovery does not know a kind is no such
+// knowledge: an API server that is coming up may say so.
+func (s *ClusterSource) checkGone(ctx context.Context) error {
+	s.discovering.Lock()
+	defer s.discovering.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	for _, f := range s.feeds {
+		if f.gvk.GroupVersion() != meshv1a1.GroupVersion || f.absent() {
+			continue
+		}
+		definition := &metav1.PartialObjectMetadata{}
+		definition.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+		err := s.client.Get(ctx, client.ObjectKey{Name: f.resource + "." + f.gvk.Group}, definition)
+		switch {
+		case err == nil:
+			continue
+		case !apierrors.IsNotFound(err):
+			return fmt.Errorf("definition of %s: %w", f.gvk.Kind, err)
+		}
+		if err := s.cache.RemoveInformer(ctx, f.watch); err != nil {
+			return fmt.Errorf("stop watching %s: %w", f.gvk.Kind, err)
+		}
+		f.drop()
+		s.log.Warn("the kind's definition has been deleted, and all its objects with it", "kind", f.gvk.Kind)
+		s.poke()
+	}
+	return nil
+}
+
+// complaints are what watches have failed with: each is told once a minute.
+type complaints struct {
+	log     *slog.Logger
+	missing func()
+
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+func newComplaints(log *slog.Logger, missing func()) *complaints {
+	return &complaints{log: log, missing: missing, told: map[string]time.Time{}}
+}
+
+// watchFailed is told of each watch that has ended; the informer tries again by itself.
+func (c *complaints) watchFailed(_ context.Context, r *toolscache.Reflector, err error) {
+	switch {
+	case errors.Is(err, io.EOF), apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+		return // watches end, and what they missed is listed
+	case apierrors.IsNotFound(err):
+		c.missing()
+	}
+	text := r.TypeDescription() + ": " + err.Error()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.told[text]) >= complaintInterval {
+		clear(c.told) // bounds the map; what is told too early is one line
+		c.told[text] = now
+		c.log.Warn("a watch has failed and is tried again; what was known stays", "type", r.TypeDescription(), "error", err)
+	}
+}
