@@ -114,7 +114,6 @@ failSwapOn: false
 oomScoreAdj: 0
 makeIPTablesUtilChains: false
 serializeImagePulls: false
-localStorageCapacityIsolation: false
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 50Mi, nodefs.available: "1%%", nodefs.inodesFree: "0%%", imagefs.available: "1%%", imagefs.inodesFree: "0%%"}

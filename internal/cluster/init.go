@@ -79,7 +79,7 @@ func (o Options) mounts() error {
 		}
 	}
 	for name, value := range kernelSettings {
-		at, file := "/proc/sys/"+name, o.data("kernel", name)
+		at, file := "/proc/sys/"+name, filepath.Join("/run/kernel", name) // not on the data: kubelet measures where that is
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return err
 		}

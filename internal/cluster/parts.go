@@ -54,6 +54,7 @@ func (o Options) controllerManager() part {
 		"--cluster-signing-cert-file=" + o.pki("ca.crt"), "--cluster-signing-key-file=" + o.pki("ca.key"),
 		"--allocate-node-cidrs=true", fmt.Sprint("--cluster-cidr=", podNetwork), fmt.Sprint("--service-cluster-ip-range=", services),
 		"--node-monitor-grace-period=10m", // tests that stop the API server are about meshd, not about a node that could not report
+		"--flex-volume-plugin-dir=" + o.data("flex"),
 		"--bind-address=127.0.0.1", "--cert-dir=" + o.data("controller-manager"),
 	}}
 }
