@@ -17,12 +17,12 @@ func (o Options) writeConfig() error {
 		return err
 	}
 	for name, text := range map[string]string{
-		"containerd.toml":      o.containerdConfig(runc),
-		"cni/10-ptp.conflist":  o.networkConfig(),
-		"kubelet.yaml":         o.kubeletConfig(),
-		"kube-proxy.yaml":      o.proxyConfig(),
-		"resolv.conf":          "# No name server: the node knows the cluster's names only, from CoreDNS.\n",
-		"audit-policy.yaml":    auditPolicy,
+		"containerd.toml":     o.containerdConfig(runc),
+		"cni/10-ptp.conflist": o.networkConfig(),
+		"kubelet.yaml":        o.kubeletConfig(),
+		"kube-proxy.yaml":     o.proxyConfig(),
+		"resolv.conf":         "# No name server: the node knows the cluster's names only, from CoreDNS.\n",
+		"audit-policy.yaml":   auditPolicy,
 	} {
 		path := o.path("etc", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -63,7 +63,7 @@ var kernelSettings = map[string]string{
 	"kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",
 }
 
-// mounts gives the node a /proc of its PIDs, a tmpfs for its data, and empty /run and /var/log.
+// mounts gives the node a /proc of its PIDs, a tmpfs for its data, and empty folders where its programs write whatever they are told.
 func (o Options) mounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -73,6 +73,7 @@ func (o Options) mounts() error {
 		{"tmpfs", o.data(), "mode=0711,size=50%"},
 		{"tmpfs", "/run", "mode=0755,size=10%"},
 		{"tmpfs", "/var/log", "mode=0755,size=10%"},
+		{"tmpfs", "/var/lib", "mode=0755,size=10%"},
 	} {
 		if err := unix.Mount(m.kind, m.at, m.kind, unix.MS_NOSUID, m.data); err != nil {
 			return fmt.Errorf("mount %s: %w", m.at, err)

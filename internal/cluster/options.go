@@ -12,7 +12,7 @@ import (
 
 // Options say where a cluster lives.
 type Options struct {
-	// Dir is the state: kubeconfig, certificates, logs, sockets. It must not be under /run or /var/log.
+	// Dir is the state: kubeconfig, certificates, logs, sockets. It must not be under /run, /var/log or /var/lib.
 	Dir string `json:"dir"`
 	// Binaries is the folder that `hack/kube` prints.
 	Binaries string `json:"binaries"`
@@ -45,7 +45,9 @@ const (
 	corednsName = "meshd.test/coredns:1"
 )
 
-func (o Options) path(elem ...string) string { return filepath.Join(append([]string{o.Dir}, elem...)...) }
+func (o Options) path(elem ...string) string {
+	return filepath.Join(append([]string{o.Dir}, elem...)...)
+}
 
 // data is on the node's tmpfs.
 func (o Options) data(elem ...string) string {
@@ -84,7 +86,7 @@ func (o Options) check() error {
 			missing = append(missing, fmt.Errorf("%w (Debian's package containernetworking-plugins)", err))
 		}
 	}
-	for _, hidden := range []string{"/run/", "/var/run/", "/var/log/", "/proc/", "/sys/"} {
+	for _, hidden := range []string{"/run/", "/var/run/", "/var/log/", "/var/lib/", "/proc/", "/sys/"} {
 		if strings.HasPrefix(o.Dir+"/", hidden) {
 			missing = append(missing, fmt.Errorf("the state must not be under %s, which the node has of its own", hidden))
 		}
