@@ -15,17 +15,19 @@ import (
 )
 
 // corefile answers for the cluster's names; nothing else exists for the node.
-const corefile = `.:53 {
+const corefile = domain + `:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
     health :8080
     ready :8181
     kubernetes ` + domain + ` in-addr.arpa ip6.arpa {
         pods insecure
     }
+    cache 5
+}
+.:53 {
     template ANY ANY {
         rcode NXDOMAIN
     }
-    cache 5
 }
 `
 
