@@ -1,5 +1,5 @@
-// Command reference writes docs/reference from the CRDs and from the reasons'
-// own comments: run from the repository's root, twice without a difference.
+// Command reference writes docs/reference from the CRDs, the chart's values and
+// the reasons' own comments, and MeshConfig into the values' schema: run from the repository's root, twice without a difference.
 package main
 
 import (
@@ -42,6 +42,9 @@ func run() error {
 		if err := writeKind(path); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
+	}
+	if err := writeChart(); err != nil {
+		return fmt.Errorf("chart: %w", err)
 	}
 	return writeReasons()
 }
