@@ -7,10 +7,11 @@ import (
 )
 
 // renderBootstrap is where the injector, which knows no Envoy, gets its bootstrap from.
-func renderBootstrap(in injector.BootstrapInput) (string, error) {
+func renderBootstrap(in injector.BootstrapInput) (injector.Bootstrap, error) {
 	c := envoy.BootstrapConfig{
 		Kind: model.Sidecar, Namespace: in.Namespace, Pod: in.Pod, ServiceAccount: in.ServiceAccount,
 		MeshdAddress: in.Server, MeshdIdentity: in.ServerIdentity,
+		IdentityDir: in.IdentityDir,
 	}
 	if in.Gateway {
 		c.Kind = model.GatewayProxy
@@ -22,7 +23,11 @@ func renderBootstrap(in injector.BootstrapInput) (string, error) {
 		})
 	}
 	raw, err := envoy.Bootstrap(c)
-	return string(raw), err
+	if err != nil || in.IdentityDir == "" {
+		return injector.Bootstrap{Config: string(raw)}, err
+	}
+	files, err := envoy.FileSecrets(in.IdentityDir)
+	return injector.Bootstrap{Config: string(raw), Files: files}, err
 }
 
 func probeKind(p injector.Protocol) envoy.ProbeKind {

@@ -33,19 +33,22 @@ const (
 // as seen by the world and in the pod alike. It fails only if the bootstrap does.
 func ForIngress(cfg injector.Config) (*appsv1.Deployment, *corev1.Service, *corev1.ServiceAccount, error) {
 	ns := cmp.Or(cfg.SystemNamespace, injector.DefaultSystemNamespace)
-	agent, proxy, err := injector.Containers(cfg, injector.BootstrapInput{Gateway: true, ServiceAccount: IngressName})
+	parts, err := injector.PartsFor(cfg, injector.BootstrapInput{Gateway: true, ServiceAccount: IngressName})
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("gateway %s: %w", IngressName, err)
 	}
 	meta := metav1.ObjectMeta{Namespace: ns, Name: IngressName, Labels: map[string]string{Label: Ingress}}
 	account := &corev1.ServiceAccount{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: *meta.DeepCopy()}
-	return deployment(*meta.DeepCopy(), agent, proxy), service(*meta.DeepCopy()), account, nil
+	return deployment(*meta.DeepCopy(), parts), service(*meta.DeepCopy()), account, nil
 }
 
-func deployment(meta metav1.ObjectMeta, agent, proxy corev1.Container) *appsv1.Deployment {
+func deployment(meta metav1.ObjectMeta, parts injector.Parts) *appsv1.Deployment {
 	always := corev1.ContainerRestartPolicyAlways
-	agent.RestartPolicy = &always
+	for i := range parts.Agent {
+		parts.Agent[i].RestartPolicy = &always
+	}
+	proxy := parts.Proxy
 	proxy.Ports = []corev1.ContainerPort{
 		{Name: "http", ContainerPort: 80, Protocol: corev1.ProtocolTCP},
 		{Name: "https", ContainerPort: 443, Protocol: corev1.ProtocolTCP},
@@ -64,16 +67,16 @@ func deployment(meta metav1.ObjectMeta, agent, proxy corev1.Container) *appsv1.D
 			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType,
 				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &none, MaxSurge: &one}},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: parts.Annotations},
 				Spec: corev1.PodSpec{
 					ServiceAccountName:            IngressName,
 					TerminationGracePeriodSeconds: &grace,
 					// Ports below 1024 without a capability: the setting is the pod's own.
 					SecurityContext: &corev1.PodSecurityContext{
 						Sysctls: []corev1.Sysctl{{Name: "net.ipv4.ip_unprivileged_port_start", Value: "0"}}},
-					InitContainers: []corev1.Container{agent},
+					InitContainers: parts.Agent,
 					Containers:     []corev1.Container{proxy},
-					Volumes:        injector.Volumes(),
+					Volumes:        parts.Volumes,
 					// Replicas on different nodes, where there are some.
 					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 						MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,

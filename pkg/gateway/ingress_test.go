@@ -16,28 +16,34 @@ import (
 )
 
 func TestForIngress(t *testing.T) {
-	show := func(in injector.BootstrapInput) (string, error) {
+	show := func(in injector.BootstrapInput) (injector.Bootstrap, error) {
 		text, err := json.MarshalIndent(in, "", "  ")
-		return string(text) + "\n", err
+		return injector.Bootstrap{Config: string(text) + "\n", Files: map[string]string{"leaf.json": "{}"}}, err
 	}
-	d, s, a, err := ForIngress(injector.Config{Bootstrap: show})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var docs [][]byte
-	for _, o := range []any{a, d, s} {
-		doc, err := yaml.Marshal(o)
+	for name, config := range map[string]injector.Config{
+		"ingress":                 {},
+		"ingress-pod-certificate": {Carrier: injector.CarrierPodCertificate, PodCertificates: true, TrustBundles: true},
+	} {
+		config.Bootstrap = show
+		d, s, a, err := ForIngress(config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		docs = append(docs, doc)
+		var docs [][]byte
+		for _, o := range []any{a, d, s} {
+			doc, err := yaml.Marshal(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs = append(docs, doc)
+		}
+		golden.Check(t, "testdata/"+name+".out.yaml", slices.Concat(docs[0], []byte("---\n"), docs[1], []byte("---\n"), docs[2]))
 	}
-	golden.Check(t, "testdata/ingress.out.yaml", slices.Concat(docs[0], []byte("---\n"), docs[1], []byte("---\n"), docs[2]))
 }
 
 func TestForIngressFailsWithItsBootstrap(t *testing.T) {
 	broken := errors.New("no template")
-	_, _, _, err := ForIngress(injector.Config{Bootstrap: func(injector.BootstrapInput) (string, error) { return "", broken }})
+	_, _, _, err := ForIngress(injector.Config{Bootstrap: func(injector.BootstrapInput) (injector.Bootstrap, error) { return injector.Bootstrap{}, broken }})
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}

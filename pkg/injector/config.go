@@ -26,8 +26,6 @@ const (
 	RunVolume   = "meshd-run"
 	TokenVolume = "meshd-token"
 	TrustVolume = "meshd-trust"
-	// IdentityVolume has certificate, key and trust anchor where kubelet carries them.
-	IdentityVolume = "meshd-identity"
 	// RunDir holds the sockets that the agent and the proxy share.
 	RunDir = "/run/meshd"
 	// TokenDir holds the file "token", a service-account token for TokenAudience.
@@ -37,6 +35,21 @@ const (
 	TrustDir       = "/var/run/meshd/trust"
 	TrustConfigMap = "meshd-trust"
 	TrustKey       = "ca.crt"
+	// TrustBundle is the ClusterTrustBundle that has the anchor instead, where the cluster serves them.
+	TrustBundle = "meshd.io:workload:anchor"
+
+	// PodCertificateSigner signs what kubelet asks for, where it carries the identity and there is no agent.
+	PodCertificateSigner = "meshd.io/workload"
+	// IdentityVolume then has certificate and key (CredentialFile), the trust anchor
+	// (TrustKey), and what the proxy needs to find them. A pod that is in the mesh
+	// and has this volume has no agent.
+	IdentityVolume = "meshd-identity"
+	// IdentityDir is below no /var/run, which is a link to /run in Envoy's image, where RunVolume is.
+	IdentityDir    = "/etc/meshd/identity"
+	CredentialFile = "credentialbundle.pem"
+	// SDSAnnotationPrefix and the name of a file: a text for the proxy that
+	// kubelet puts into IdentityVolume. Not for users.
+	SDSAnnotationPrefix = "sds.meshd.io/"
 
 	// ProxyUID is the user and group of agent and proxy; capture tells their traffic by it.
 	ProxyUID int64 = 1337
@@ -75,7 +88,16 @@ type Config struct {
 	AgentImage string
 	// Injection is MeshConfig.spec.injection.
 	Injection meshv1a1.InjectionSpec
-	// Bootstrap renders Envoy's bootstrap; it must be there.
+	// Carrier is MeshConfig.spec.identity.carrier: Agent, PodCertificate or Auto
+	// (PodCertificate where PodCertificates); "" is Agent.
+	Carrier string
+	// PodCertificates: the cluster serves PodCertificateRequests (certificates.k8s.io/v1)
+	// and its kubelets project what is signed.
+	PodCertificates bool
+	// TrustBundles: the same of ClusterTrustBundles. The trust anchor comes by
+	// TrustBundle, and otherwise by the ConfigMap TrustConfigMap of the pod's namespace.
+	TrustBundles bool
+	// Bootstrap renders what Envoy starts with; it must be there.
 	Bootstrap Bootstrapper
 }
 
@@ -88,15 +110,23 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Bootstrapper renders an Envoy bootstrap as YAML or JSON. It is declared here
-// so that the injector needs no Envoy package; cmd/meshd fills it in. The text
-// becomes an argument of a container, where Kubernetes replaces $(NAME) and
-// turns $$ into $. Namespace and Pod rely on the former, and user strings in
-// Probes have every $ doubled already. The bootstrap must not add a $( of its own.
-type Bootstrapper func(BootstrapInput) (string, error)
+// Bootstrapper renders what an Envoy starts with. It is declared here so that
+// the injector needs no Envoy package; cmd/meshd fills it in.
+type Bootstrapper func(BootstrapInput) (Bootstrap, error)
+
+// Bootstrap is what an Envoy starts with.
+type Bootstrap struct {
+	// Config is Envoy's bootstrap, YAML or JSON. It becomes an argument of a
+	// container, where Kubernetes replaces $(NAME) and turns $$ into $. Namespace
+	// and Pod rely on the former, and user strings in Probes have every $ doubled
+	// already. It must not add a $( of its own.
+	Config string
+	// Files that Config expects in IdentityDir, by name.
+	Files map[string]string
+}
 
 // BootstrapInput is what distinguishes one workload's bootstrap from another's.
-// Who calls Containers says Gateway, ServiceAccount and Probes; the rest is filled in.
+// Who calls PartsFor says Gateway, ServiceAccount and Probes; the rest is filled in.
 type BootstrapInput struct {
 	// Gateway: a gateway's proxy, not a sidecar.
 	Gateway bool
@@ -105,6 +135,9 @@ type BootstrapInput struct {
 	ServiceAccount string
 	// Server is HOST:PORT of meshd's gRPC, and ServerIdentity its SPIFFE ID.
 	Server, ServerIdentity string
+	// IdentityDir is where kubelet keeps certificate and key (CredentialFile) and
+	// the trust anchor (TrustKey); "" is a pod whose agent serves them.
+	IdentityDir string
 	// Probes of the application, to be answered on PlainPort; in the order of the pod's containers.
 	Probes []Probe
 }

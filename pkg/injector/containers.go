@@ -18,24 +18,50 @@ import (
 // have to wait for its turn, and plaintext go on after a change to Strict.
 const drainSeconds = "30"
 
-// tokenSeconds is the lifetime of the token; kubelet renews it at 80 %.
-const tokenSeconds = 3600
-
-// Containers builds the agent and the proxy of a sidecar or a gateway. Their
+// Parts are what a sidecar or a gateway brings into its pod. The containers'
 // restart policy is for the caller to set.
-func Containers(cfg Config, in BootstrapInput) (agent, proxy corev1.Container, err error) {
+type Parts struct {
+	// Agent is none or one: where kubelet carries the identity there is none.
+	Agent       []corev1.Container
+	Proxy       corev1.Container
+	Volumes     []corev1.Volume
+	Annotations map[string]string
+}
+
+// PartsFor builds the parts of a pod whose identity is carried as the mesh's
+// configuration has it. It fails only if the bootstrap does.
+func PartsFor(cfg Config, in BootstrapInput) (Parts, error) {
+	return partsFor(cfg, in, cfg.podCertificate())
+}
+
+func partsFor(cfg Config, in BootstrapInput, podCertificate bool) (Parts, error) {
 	cfg = cfg.withDefaults()
 	id, err := identity.New(cfg.TrustDomain, cfg.SystemNamespace, serverAccount)
 	if err != nil {
-		return agent, proxy, fmt.Errorf("identity of meshd: %w", err)
+		return Parts{}, fmt.Errorf("identity of meshd: %w", err)
 	}
 	in.Namespace, in.Pod = "$(POD_NAMESPACE)", "$(POD_NAME)"
 	in.Server, in.ServerIdentity = cfg.Server, id.String()
+	if podCertificate {
+		in.IdentityDir = IdentityDir
+	}
 	bootstrap, err := cfg.Bootstrap(in)
 	if err != nil {
-		return agent, proxy, fmt.Errorf("render the bootstrap of service account %s: %w", in.ServiceAccount, err)
+		return Parts{}, fmt.Errorf("render the bootstrap of service account %s: %w", in.ServiceAccount, err)
 	}
-	return agentContainer(cfg.AgentImage, in.Server, in.ServerIdentity), proxyContainer(cfg, bootstrap), nil
+	parts := Parts{Proxy: proxyContainer(cfg, bootstrap.Config), Volumes: []corev1.Volume{runVolume()}}
+	if podCertificate {
+		parts.Proxy.VolumeMounts = append(parts.Proxy.VolumeMounts, corev1.VolumeMount{Name: IdentityVolume, MountPath: IdentityDir, ReadOnly: true})
+		parts.Volumes = append(parts.Volumes, identityVolume(cfg, bootstrap.Files))
+		parts.Annotations = map[string]string{}
+		for name, text := range bootstrap.Files {
+			parts.Annotations[SDSAnnotationPrefix+name] = text
+		}
+		return parts, nil
+	}
+	parts.Agent = []corev1.Container{agentContainer(cfg.AgentImage, in.Server, in.ServerIdentity)}
+	parts.Volumes = append(parts.Volumes, tokenVolume(), trustVolume(cfg))
+	return parts, nil
 }
 
 func agentContainer(image, server, serverID string) corev1.Container {
@@ -101,28 +127,6 @@ func capture(cfg Config, ex exclusions) corev1.Container {
 			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
-	}
-}
-
-// Volumes are what the containers of Containers mount.
-//
-// The token is readable for ProxyUID in every pod. Kubelet writes it 0644,
-// unless all containers of the pod run as one user (then 0600 and theirs: a
-// gateway's pod, where that user is ProxyUID; never an injected pod, whose
-// capture step is root), or the pod has an fsGroup (then 0640 and of that
-// group, which every container of the pod, the agent too, is a member of). So
-// the pod's own fsGroup and runAsUser are left alone, and none is added.
-func Volumes() []corev1.Volume {
-	size, expiry := resource.MustParse("1Mi"), int64(tokenSeconds)
-	return []corev1.Volume{
-		{Name: RunVolume, VolumeSource: corev1.VolumeSource{
-			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size}}},
-		{Name: TokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-				Audience: TokenAudience, ExpirationSeconds: &expiry, Path: "token"}}}}}},
-		{Name: TrustVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: TrustConfigMap},
-			Items:                []corev1.KeyToPath{{Key: TrustKey, Path: TrustKey}}}}},
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 // bootstrap is the adapter that cmd/meshd has, too.
-func bootstrap(in injector.BootstrapInput) (string, error) {
+func bootstrap(in injector.BootstrapInput) (injector.Bootstrap, error) {
 	kind := model.Sidecar
 	if in.Gateway {
 		kind = model.GatewayProxy
@@ -38,9 +38,13 @@ func bootstrap(in injector.BootstrapInput) (string, error) {
 	}
 	text, err := envoy.Bootstrap(envoy.BootstrapConfig{
 		Kind: kind, Namespace: in.Namespace, Pod: in.Pod, ServiceAccount: in.ServiceAccount,
-		MeshdAddress: in.Server, MeshdIdentity: in.ServerIdentity, Probes: probes, RunDir: injector.RunDir,
+		MeshdAddress: in.Server, MeshdIdentity: in.ServerIdentity, Probes: probes, RunDir: injector.RunDir, IdentityDir: in.IdentityDir,
 	})
-	return string(text), err
+	if err != nil || in.IdentityDir == "" {
+		return injector.Bootstrap{Config: string(text)}, err
+	}
+	files, err := envoy.FileSecrets(in.IdentityDir)
+	return injector.Bootstrap{Config: string(text), Files: files}, err
 }
 
 // expand is what Kubernetes makes of an argument: $(NAME) of the container's

@@ -2,6 +2,7 @@ package injector
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,39 +47,43 @@ func Inject(pod *corev1.Pod, ns *corev1.Namespace, cfg Config) (*corev1.Pod, Dec
 		d.Refused = slices.ContainsFunc(found, func(f report.Finding) bool { return !f.Reason.Informs() })
 		return out, d
 	}
-	containers, err := s.sidecar(cfg)
-	if err != nil {
+	if err := s.addSidecar(cfg); err != nil {
 		return pod.DeepCopy(), Decision{Err: err, Findings: report.Sort(s.findings)}
 	}
-	// First of all: the user's init containers, too, may call the mesh.
-	out.Spec.InitContainers = append(containers, out.Spec.InitContainers...)
-	out.Spec.Volumes = append(out.Spec.Volumes, Volumes()...)
 	return out, s.decision(true)
 }
 
-// sidecar rewrites the pod's probes and gives the containers that come before its own.
-func (s *subject) sidecar(cfg Config) ([]corev1.Container, error) {
+// addSidecar rewrites the pod's probes and adds the parts.
+func (s *subject) addSidecar(cfg Config) error {
 	ex := s.exclusions(cfg.Injection.Exclude)
-	s.checkIdentity()
 	account := cmp.Or(s.pod.Spec.ServiceAccountName, s.pod.Spec.DeprecatedServiceAccount, "default")
-	agent, proxy, err := Containers(cfg, BootstrapInput{
-		ServiceAccount: account, Probes: s.rewriteProbes(),
-	})
+	parts, err := partsFor(cfg, BootstrapInput{ServiceAccount: account, Probes: s.rewriteProbes()}, s.podCertificate(cfg))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	always := corev1.ContainerRestartPolicyAlways
-	agent.RestartPolicy, proxy.RestartPolicy = &always, &always
-	return []corev1.Container{capture(cfg, ex), agent, proxy}, nil
+	sidecars := append(parts.Agent, parts.Proxy)
+	for i := range sidecars {
+		sidecars[i].RestartPolicy = &always
+	}
+	// First of all: the user's init containers, too, may call the mesh.
+	spec := &s.pod.Spec
+	spec.InitContainers = slices.Concat([]corev1.Container{capture(cfg, ex)}, sidecars, spec.InitContainers)
+	spec.Volumes = append(spec.Volumes, parts.Volumes...)
+	if s.pod.Annotations == nil && parts.Annotations != nil {
+		s.pod.Annotations = map[string]string{}
+	}
+	maps.Copy(s.pod.Annotations, parts.Annotations)
+	return nil
 }
 
 // injected reports whether the pod has been through Inject.
 func injected(pod *corev1.Pod) bool {
-	names := make([]string, 0, len(pod.Spec.InitContainers))
-	for _, c := range pod.Spec.InitContainers {
-		names = append(names, c.Name)
+	has := func(name string) bool {
+		return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
 	}
-	return slices.Contains(names, CaptureContainer) && slices.Contains(names, AgentContainer) && slices.Contains(names, ProxyContainer)
+	carried := slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == IdentityVolume })
+	return has(CaptureContainer) && has(ProxyContainer) && (has(AgentContainer) || carried)
 }
 
 // subject is the pod at work, and what has been found about it.

@@ -60,9 +60,13 @@ func TestGolden(t *testing.T) {
 }
 
 // showInput is a Bootstrapper that shows what it was given.
-func showInput(in BootstrapInput) (string, error) {
+func showInput(in BootstrapInput) (Bootstrap, error) {
 	text, err := json.MarshalIndent(in, "", "  ")
-	return string(text) + "\n", err
+	out := Bootstrap{Config: string(text) + "\n"}
+	if in.IdentityDir != "" {
+		out.Files = map[string]string{"anchor.json": "{}", "leaf.json": "{}"}
+	}
+	return out, err
 }
 
 func load(t *testing.T, path string) inputs {
@@ -71,7 +75,12 @@ func load(t *testing.T, path string) inputs {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := inputs{cfg: Config{Bootstrap: showInput}}
+	in := inputs{cfg: Config{
+		Bootstrap: showInput,
+		// "# served: WORDS" says what the cluster serves of certificates.k8s.io.
+		PodCertificates: strings.Contains(string(text), "PodCertificateRequests"),
+		TrustBundles:    strings.Contains(string(text), "ClusterTrustBundles"),
+	}}
 	for doc := range strings.SplitSeq(string(text), "\n---\n") {
 		var kind struct{ Kind string }
 		read(t, doc, &kind, yaml.Unmarshal)
@@ -90,7 +99,7 @@ func load(t *testing.T, path string) inputs {
 		case "MeshConfig":
 			mesh := &meshv1a1.MeshConfig{}
 			read(t, doc, mesh, yaml.UnmarshalStrict)
-			in.cfg.Injection = mesh.Spec.Injection
+			in.cfg.Injection, in.cfg.Carrier = mesh.Spec.Injection, mesh.Spec.Identity.Carrier
 		default:
 			t.Fatalf("%s: kind %q is not for an injector", path, kind.Kind)
 		}
@@ -117,7 +126,7 @@ func marshal(t *testing.T, v any) []byte {
 func TestBootstrapThatFailsLeavesThePod(t *testing.T) {
 	c := load(t, "testdata/plain.in.yaml")
 	broken := errors.New("no template")
-	c.cfg.Bootstrap = func(BootstrapInput) (string, error) { return "", broken }
+	c.cfg.Bootstrap = func(BootstrapInput) (Bootstrap, error) { return Bootstrap{}, broken }
 	pod, d := Inject(c.pod, c.ns, c.cfg)
 	if !errors.Is(d.Err, broken) || d.Injected {
 		t.Errorf("got %+v", d)

@@ -22,6 +22,10 @@ func wanted(c corev1.Container) *corev1.Pod {
 	}
 }
 
+func emptyBootstrap(injector.BootstrapInput) (injector.Bootstrap, error) {
+	return injector.Bootstrap{Config: "{}"}, nil
+}
+
 // FuzzUsersTextSurvivesKubernetes: what a user writes into a probe comes out of
 // the proxy's argument as it went in, whatever Kubernetes expands in it.
 func FuzzUsersTextSurvivesKubernetes(f *testing.F) {
@@ -34,9 +38,9 @@ func FuzzUsersTextSurvivesKubernetes(f *testing.F) {
 		}
 		pod := wanted(corev1.Container{Name: "a", LivenessProbe: &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 1, Service: &service}}}})
-		out, d := injector.Inject(pod, nil, injector.Config{Bootstrap: func(in injector.BootstrapInput) (string, error) {
+		out, d := injector.Inject(pod, nil, injector.Config{Bootstrap: func(in injector.BootstrapInput) (injector.Bootstrap, error) {
 			text, err := json.Marshal([]string{in.Probes[0].Service, in.Pod})
-			return string(text), err
+			return injector.Bootstrap{Config: string(text)}, err
 		}})
 		if !d.Injected || len(d.Findings) > 0 {
 			t.Fatalf("%+v", d)
@@ -61,7 +65,7 @@ func FuzzNothingIsDroppedSilently(f *testing.F) {
 	f.Fuzz(func(t *testing.T, list string) {
 		pod := wanted(corev1.Container{Name: "a"})
 		pod.Annotations = map[string]string{injector.ExcludeInboundPortsAnnotation: list}
-		out, d := injector.Inject(pod, nil, injector.Config{Bootstrap: func(injector.BootstrapInput) (string, error) { return "{}", nil }})
+		out, d := injector.Inject(pod, nil, injector.Config{Bootstrap: emptyBootstrap})
 		if !d.Injected {
 			t.Fatalf("%+v", d)
 		}
@@ -99,9 +103,9 @@ func TestProbesOfEveryKindOfContainer(t *testing.T) {
 	pod := wanted(corev1.Container{Name: "a", StartupProbe: get(1), LivenessProbe: get(2), ReadinessProbe: get(3)})
 	pod.Spec.InitContainers = []corev1.Container{{Name: "s", RestartPolicy: &always, StartupProbe: get(4), LivenessProbe: get(5), ReadinessProbe: get(6)}}
 	var got []injector.Probe
-	_, d := injector.Inject(pod, nil, injector.Config{Bootstrap: func(in injector.BootstrapInput) (string, error) {
+	_, d := injector.Inject(pod, nil, injector.Config{Bootstrap: func(in injector.BootstrapInput) (injector.Bootstrap, error) {
 		got = in.Probes
-		return "{}", nil
+		return injector.Bootstrap{Config: "{}"}, nil
 	}})
 	if !d.Injected {
 		t.Fatalf("%+v", d)

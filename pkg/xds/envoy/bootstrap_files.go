@@ -14,7 +14,7 @@ import (
 // Where kubelet carries a pod's identity (KEP-4317), and there is no agent.
 const (
 	// IdentityDir is a projected volume with the files below.
-	IdentityDir = "/var/run/meshd/identity"
+	IdentityDir = "/etc/meshd/identity"
 	// CredentialFile is the private key and the certificate chain in one, so that they are always of one another.
 	CredentialFile = "credentialbundle.pem"
 	// AnchorFile is what meshd itself is trusted by.
