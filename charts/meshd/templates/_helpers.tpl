@@ -53,8 +53,9 @@ reinvocationPolicy: IfNeeded
 matchConditions:
 - name: no-sidecar-yet
   expression: '!has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.name == "meshd-proxy")'
+# One that asks for the sidecar by its own label is told that it cannot have it.
 - name: own-network
-  expression: '!has(object.spec.hostNetwork) || !object.spec.hostNetwork'
+  expression: '!has(object.spec.hostNetwork) || !object.spec.hostNetwork || (has(object.metadata.labels) && "meshd.io/inject" in object.metadata.labels && object.metadata.labels["meshd.io/inject"] == "enabled")'
 {{- end }}
 
 {{/* The namespaces on which the cluster, and so the mesh, stands. */}}
