@@ -116,3 +116,12 @@ func find(all []*unstructured.Unstructured, kind, name string) *unstructured.Uns
 	}
 	return nil
 }
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
