@@ -55,7 +55,7 @@ func kubeError(config *rest.Config, doing string, err error) error {
 	case err == nil:
 		return nil
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%s: the cluster refuses it: %s: ask for the role that docs/reference/commands.md names", doing, oneLine(err))
+		return &forbidden{fmt.Sprintf("%s: the cluster refuses it: %s: what a command may need is in docs/reference/commands.md", doing, oneLine(err))}
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the cluster at %s does not know the kubeconfig's user", doing, config.Host)
 	case meta.IsNoMatchError(err), apierrors.IsNotFound(err):
@@ -67,5 +67,10 @@ func kubeError(config *rest.Config, doing string, err error) error {
 	}
 	return fmt.Errorf("%s: %s", doing, oneLine(err))
 }
+
+// forbidden: the user's role does not let a command do what it must.
+type forbidden struct{ message string }
+
+func (f *forbidden) Error() string { return f.message }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -62,17 +62,22 @@ func (f meshFlags) ask(ctx context.Context) ([]replicaState, error) {
 		return []replicaState{{state: state}}, err
 	}
 	config, err := f.kube.config()
-	if errors.Is(err, errNoCluster) {
-		return nil, fmt.Errorf("no mesh: no lab and no meshd is up on this machine; and no cluster: %w", errNoCluster)
-	}
 	if err != nil {
-		return nil, err
+		return nil, noMesh(err)
 	}
 	replicas, err := askReplicas(ctx, config, f.kube.namespace)
 	if err == nil && len(replicas) == 0 {
 		err = fmt.Errorf("no pod of meshd runs in namespace %s of the cluster at %s", f.kube.namespace, config.Host)
 	}
 	return replicas, err
+}
+
+// noMesh adds to a missing cluster what else there is not.
+func noMesh(err error) error {
+	if errors.Is(err, errNoCluster) {
+		return fmt.Errorf("no lab and no meshd is up on this machine, and %w", err)
+	}
+	return err
 }
 
 func newProxiesCommand() *cobra.Command {

@@ -34,7 +34,7 @@ import (
 // customKinds are meshd's own kinds, as the embedded CustomResourceDefinitions describe them.
 func customKinds(scheme *runtime.Scheme) map[schema.GroupVersionKind]kind {
 	out := map[schema.GroupVersionKind]kind{}
-	crds, err := customResourceDefinitions()
+	crds, err := Definitions()
 	if err != nil {
 		panic(err) // the program's own files: a fault of its build
 	}
@@ -58,8 +58,8 @@ func customKinds(scheme *runtime.Scheme) map[schema.GroupVersionKind]kind {
 	return out
 }
 
-// customResourceDefinitions are those of charts/meshd/crds.
-func customResourceDefinitions() ([]*apiextensionsv1.CustomResourceDefinition, error) {
+// Definitions are the CustomResourceDefinitions of charts/meshd/crds.
+func Definitions() ([]*apiextensionsv1.CustomResourceDefinition, error) {
 	names, err := fs.Glob(crdfiles.FS(), "*.yaml")
 	if err != nil {
 		return nil, fmt.Errorf("embedded definitions: %w", err)

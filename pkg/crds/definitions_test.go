@@ -27,7 +27,7 @@ const (
 // defaults that are valid, and CEL rules that compile and stay within the
 // limits of cost.
 func TestDefinitionsAreAcceptedByAnAPIServer(t *testing.T) {
-	crds, err := customResourceDefinitions()
+	crds, err := Definitions()
 	if err != nil {
 		t.Fatal(err)
 	}
