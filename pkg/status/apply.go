@@ -48,23 +48,27 @@ func NewServer(config *rest.Config) (*Server, error) {
 }
 
 // ApplyStatus implements Applier by server-side apply on the status
-// subresource. The UID in it makes the API server refuse (Conflict) what is
-// meant for an object that has been deleted and made again.
-func (s *Server) ApplyStatus(ctx context.Context, d Desired) error {
+// subresource. The resourceVersion in it makes the API server refuse (Conflict)
+// what is meant for an object that has been deleted and made again; a UID does
+// not: a status is taken without looking at it.
+func (s *Server) ApplyStatus(ctx context.Context, d Desired) (string, error) {
 	resource, ok := resources(d.Kind)
 	if !ok {
-		return fmt.Errorf("%s: its kind has no status of meshd's", d.Object)
+		return "", fmt.Errorf("%s: its kind has no status of meshd's", d.Object)
 	}
 	var st map[string]any
 	if err := json.Unmarshal([]byte(encode(d.Written)), &st); err != nil {
-		return fmt.Errorf("%s: %w", d.Object, err)
+		return "", fmt.Errorf("%s: %w", d.Object, err)
 	}
 	o := &unstructured.Unstructured{Object: map[string]any{"status": st}}
 	o.SetGroupVersionKind(resource.GroupVersion().WithKind(d.Kind))
 	o.SetNamespace(d.Namespace)
 	o.SetName(d.Name)
-	o.SetUID(d.UID)
-	_, err := s.client.Resource(resource).Namespace(d.Namespace).
+	o.SetResourceVersion(d.ResourceVersion)
+	out, err := s.client.Resource(resource).Namespace(d.Namespace).
 		ApplyStatus(ctx, d.Name, o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-	return err
+	if err != nil {
+		return "", err
+	}
+	return out.GetResourceVersion(), nil
 }

@@ -33,9 +33,10 @@ const (
 
 // Applier writes one status.
 type Applier interface {
-	// ApplyStatus makes the desired status the one that the API server has, and
-	// leaves what others wrote. The object must be the one of d.UID.
-	ApplyStatus(ctx context.Context, d Desired) error
+	// ApplyStatus makes the desired status the one that the API server has, leaves
+	// what others wrote, and gives the object's new resourceVersion. The object must
+	// be at d.ResourceVersion: otherwise it is another than the status speaks of.
+	ApplyStatus(ctx context.Context, d Desired) (resourceVersion string, err error)
 }
 
 // Previous are the conditions that a Writer has written for an object, nil if none.
@@ -74,6 +75,8 @@ type written struct {
 	// in the snapshot when that became known. While it has not moved, nothing is written again.
 	applied, seen string
 	conditions    []metav1.Condition
+	// version is the resourceVersion that the newest write gave, when the snapshot was at former.
+	version, former string
 	// due is when the next write may be at the earliest.
 	due      time.Time
 	failures int
@@ -170,21 +173,26 @@ func (w *Writer) write(ctx context.Context, changed <-chan struct{}, look time.T
 func (w *Writer) apply(ctx context.Context, h *written) {
 	one, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	d := h.want
-	err := w.cfg.Applier.ApplyStatus(one, *d)
+	d := *h.want
+	if d.ResourceVersion == h.former && h.version != "" {
+		d.ResourceVersion = h.version // the snapshot has not seen the last write yet
+	}
+	version, err := w.cfg.Applier.ApplyStatus(one, d)
 	switch {
 	case err == nil:
+		h.version, h.former = version, h.want.ResourceVersion
 		h.applied, h.seen, h.conditions = h.body, h.looked, d.Conditions
 		h.want, h.failures, h.due = nil, 0, time.Now().Add(w.cfg.Pace)
 		return
 	case ctx.Err() != nil:
 		return
+	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone, or changed meanwhile: the snapshot will tell
+		h.due = time.Now().Add(w.cfg.Pace)
+		return
 	}
 	h.failures++
 	h.due = time.Now().Add(min(longestRetry, w.cfg.Pace<<min(h.failures-1, 16)))
-	if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) { // gone or another by now: the snapshot will tell
-		w.cfg.Log.Warn("status is not written", "object", d.String(), "failures", h.failures, "error", err)
-	}
+	w.cfg.Log.Warn("status is not written", "object", d.String(), "failures", h.failures, "error", err)
 }
 
 // wait returns when there is something to look at or to write.
