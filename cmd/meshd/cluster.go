@@ -1,13 +1,31 @@
 package main
 
 import (
-	"errors"
+	"context"
+	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"sync"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/meshd-io/meshd/pkg/authn"
 	"github.com/meshd-io/meshd/pkg/ca"
+	"github.com/meshd-io/meshd/pkg/ca/attest"
+	"github.com/meshd-io/meshd/pkg/ca/store"
+	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/identity"
+	"github.com/meshd-io/meshd/pkg/injector"
+	"github.com/meshd-io/meshd/pkg/peer"
+	"github.com/meshd-io/meshd/pkg/report"
 )
 
 // clusterFlags are for a meshd in a cluster.
@@ -33,15 +51,125 @@ func (f *clusterFlags) register(fs *pflag.FlagSet) {
 
 // cluster is the home of a meshd in a cluster.
 type cluster struct {
-	source source
+	flags  serveFlags
+	log    *slog.Logger
+	config *rest.Config
+	client kubernetes.Interface
+	source *crds.ClusterSource
+	// pod is this replica's own.
+	pod    string
+	offers offered
+	keys   *attest.Cluster
+
+	mu      sync.Mutex
+	audited *crds.Snapshot // the last that was audited
+	missing []report.Finding
 }
 
-func newCluster(serveFlags, *slog.Logger) (*cluster, error) {
-	return nil, errors.New("serve: --config DIR is needed: this version reads from files only")
+// newCluster speaks to no API server yet.
+func newCluster(f serveFlags, log *slog.Logger) (*cluster, error) {
+	// Kubernetes' libraries log into the same lines.
+	klog.SetSlogLogger(log)
+	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
+	config, err := clusterConfig(f.cluster.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "meshd"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	source, err := crds.NewClusterSource(config, crds.ClusterOptions{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	pod, err := os.Hostname() // a pod's is its name
+	if err != nil {
+		return nil, fmt.Errorf("own name: %w", err)
+	}
+	return &cluster{flags: f, log: log, config: config, client: client, source: source, pod: pod}, nil
+}
+
+func clusterConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+		if err != nil {
+			return nil, fmt.Errorf("--kubeconfig %s: %w", kubeconfig, err)
+		}
+		return config, nil
+	}
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("serve: this is no pod of a cluster (%w): name files with --config, or a cluster with --kubeconfig", err)
+	}
+	return config, nil
 }
 
 // Open implements home.
-func (*cluster) Open(*daemon, string) (ca.Store, authn.Attestor, error) { return nil, nil, nil }
+func (c *cluster) Open(ctx context.Context, d *daemon, trustDomain string) (ca.Store, authn.Attestor, error) {
+	var err error
+	if c.offers, err = offers(ctx, c.client.Discovery()); err != nil {
+		return nil, nil, err
+	}
+	if c.keys, err = attest.NewCluster(ctx, c.config, nil, c.log); err != nil {
+		return nil, nil, err
+	}
+	verifier, err := attest.New(attest.Config{
+		TrustDomain: trustDomain, Issuer: c.keys.Issuer(), Keys: c.keys, Pods: podsOf{d},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	root := store.Secret{Secrets: c.client.CoreV1().Secrets(c.flags.namespace)}
+	return root, attest.NewReviewer(verifier, c.client.AuthenticationV1().TokenReviews()), nil
+}
+
+// Services implements home.
+func (c *cluster) Services(d *daemon, self identity.ID) []func(grpc.ServiceRegistrar) {
+	return []func(grpc.ServiceRegistrar){
+		peer.NewServer(peer.ServerConfig{Self: self, Report: d.state.Report, Changed: d.pipeline.Changed, Log: c.log}).Register,
+	}
+}
 
 // Parts implements home.
-func (*cluster) Parts(*daemon) ([]part, error) { return nil, nil }
+func (c *cluster) Parts(ctx context.Context, d *daemon) ([]part, error) {
+	webhook, err := c.listenWebhook(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	debug, err := d.listenDebug(ctx, c.flags.cluster.debugAddress)
+	if err != nil {
+		return nil, err
+	}
+	lead, err := c.newLead(d)
+	if err != nil {
+		return nil, err
+	}
+	return []part{webhook, debug, {"token keys", c.keys.Run}, {"leader", lead.run}}, nil
+}
+
+// injectorConfig is what a snapshot and the flags say of injection.
+func (c *cluster) injectorConfig(snapshot *crds.Snapshot) injector.Config {
+	config := injectorConfig(snapshot)
+	f := c.flags
+	config.SystemNamespace = f.namespace
+	config.Server = f.cluster.service + "." + f.namespace + ".svc:15012"
+	config.AgentImage, config.ProxyImage = f.cluster.agentImage, f.cluster.proxyImage
+	config.PodCertificates, config.TrustBundles = c.offers.podCertificates, c.offers.trustBundles
+	return config
+}
+
+// Findings implements home: pods that should carry a sidecar and do not.
+func (c *cluster) Findings(d *daemon, snapshot *crds.Snapshot) []report.Finding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.audited
+	if last == nil || !crds.Same(last.Pods, snapshot.Pods) || !crds.Same(last.Namespaces, snapshot.Namespaces) ||
+		!crds.Same(last.MeshConfigs, snapshot.MeshConfigs) {
+		c.missing = injector.Audit(snapshot.Pods, snapshot.Namespaces, c.injectorConfig(snapshot))
+		d.metrics.Uninjected(len(c.missing))
+	}
+	c.audited = snapshot
+	return slices.Clone(c.missing)
+}

@@ -6,11 +6,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"google.golang.org/grpc"
+
 	"github.com/meshd-io/meshd/pkg/authn"
 	"github.com/meshd-io/meshd/pkg/ca"
 	"github.com/meshd-io/meshd/pkg/ca/attest"
 	"github.com/meshd-io/meshd/pkg/ca/store"
 	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
@@ -27,7 +30,7 @@ func (s fileSource) Load(context.Context) (*crds.Snapshot, []report.Finding, err
 type files struct{}
 
 // Open implements home. Without an issuer nobody is given a certificate.
-func (files) Open(d *daemon, trustDomain string) (ca.Store, authn.Attestor, error) {
+func (files) Open(_ context.Context, d *daemon, trustDomain string) (ca.Store, authn.Attestor, error) {
 	root := store.File{Dir: d.flags.stateDir}
 	if d.flags.tokenIssuer == "" {
 		return root, nil, nil
@@ -39,7 +42,7 @@ func (files) Open(d *daemon, trustDomain string) (ca.Store, authn.Attestor, erro
 }
 
 // Parts implements home.
-func (files) Parts(d *daemon) ([]part, error) {
+func (files) Parts(_ context.Context, d *daemon) ([]part, error) {
 	// What workloads trust meshd by: not secret, and needed by whoever distributes it.
 	anchor := filepath.Join(d.flags.stateDir, "root.crt")
 	if err := os.WriteFile(anchor, []byte(d.authority.Bundle()), 0o644); err != nil { // certificates are public
@@ -47,6 +50,12 @@ func (files) Parts(d *daemon) ([]part, error) {
 	}
 	return nil, nil
 }
+
+// Services implements home.
+func (files) Services(*daemon, identity.ID) []func(grpc.ServiceRegistrar) { return nil }
+
+// Findings implements home.
+func (files) Findings(*daemon, *crds.Snapshot) []report.Finding { return nil }
 
 // podsOf asks the pipeline, which is made after the attestor.
 type podsOf struct{ *daemon }

@@ -15,7 +15,7 @@ import (
 )
 
 // openGRPC puts xDS and the CA behind one authentication layer.
-func (d *daemon) openGRPC(trustDomain string, attestor authn.Attestor) error {
+func (d *daemon) openGRPC(trustDomain string, attestor authn.Attestor, more func(*daemon, identity.ID) []func(grpc.ServiceRegistrar)) error {
 	self, err := identity.New(trustDomain, d.flags.namespace, "meshd")
 	if err != nil {
 		return fmt.Errorf("own identity: %w", err)
@@ -25,7 +25,10 @@ func (d *daemon) openGRPC(trustDomain string, attestor authn.Attestor) error {
 		return err
 	}
 	rules := authn.Rules{}
-	d.xds.Register(certificateOnly(rules))
+	services := append([]func(grpc.ServiceRegistrar){d.xds.Register}, more(d, self)...)
+	for _, register := range services {
+		register(certificateOnly(rules))
+	}
 	if attestor != nil {
 		rules[cav1.CertificateService_Sign_FullMethodName] = authn.Token
 	}
@@ -37,7 +40,9 @@ func (d *daemon) openGRPC(trustDomain string, attestor authn.Attestor) error {
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.ChainUnaryInterceptor(layer.Unary()), grpc.ChainStreamInterceptor(layer.Stream()))
 	d.grpc = grpc.NewServer(options...)
-	d.xds.Register(d.grpc)
+	for _, register := range services {
+		register(d.grpc)
+	}
 	if attestor != nil {
 		cav1.RegisterCertificateServiceServer(d.grpc, service.New(service.Config{Signer: countingSigner{d.authority, d.metrics}, Log: d.log}))
 	}

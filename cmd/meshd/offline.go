@@ -150,10 +150,11 @@ func (o *offline) slices() {
 
 // injectorConfig is MeshConfig's part of injection.
 func injectorConfig(s *crds.Snapshot) injector.Config {
-	config := injector.Config{Bootstrap: renderBootstrap}
+	config := injector.Config{Bootstrap: renderBootstrap, Carrier: "Auto"}
 	for _, m := range s.MeshConfigs {
 		if m.Name == "default" {
 			config.TrustDomain, config.Injection = m.Spec.TrustDomain, m.Spec.Injection
+			config.Carrier = cmp.Or(m.Spec.Identity.Carrier, config.Carrier)
 		}
 	}
 	return config

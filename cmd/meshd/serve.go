@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/ca"
 	"github.com/meshd-io/meshd/pkg/compile"
 	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/telemetry"
@@ -74,9 +76,13 @@ type source interface {
 // home is what differs between a meshd that serves from files and one in a cluster.
 type home interface {
 	// Open gives what the daemon is made from; the trust domain is known from the first snapshot on.
-	Open(d *daemon, trustDomain string) (ca.Store, authn.Attestor, error)
+	Open(ctx context.Context, d *daemon, trustDomain string) (ca.Store, authn.Attestor, error)
+	// Services are more gRPC services, for callers with a certificate of the mesh.
+	Services(d *daemon, self identity.ID) []func(grpc.ServiceRegistrar)
 	// Parts are what runs beside the daemon's own parts.
-	Parts(d *daemon) ([]part, error)
+	Parts(ctx context.Context, d *daemon) ([]part, error)
+	// Findings are more findings about a snapshot.
+	Findings(d *daemon, snapshot *crds.Snapshot) []report.Finding
 }
 
 // part is something that runs until its context ends or it fails.
@@ -101,17 +107,16 @@ func serve(ctx context.Context, f serveFlags) error {
 	if d.cidrs, err = prefixes(f.cidrs); err != nil {
 		return err
 	}
-	var in home
 	if f.config != "" {
-		in, d.source = files{}, fileSource{crds.NewFileSource(f.config, crds.FileOptions{})}
+		d.home, d.source = files{}, fileSource{crds.NewFileSource(f.config, crds.FileOptions{})}
 	} else {
 		c, err := newCluster(f, log)
 		if err != nil {
 			return err
 		}
-		in, d.source = c, c.source
+		d.home, d.source = c, c.source
 	}
-	return d.run(ctx, in)
+	return d.run(ctx)
 }
 
 // daemon is everything that runs in `meshd serve`.
@@ -121,6 +126,7 @@ type daemon struct {
 	log       *slog.Logger
 	metrics   *telemetry.Metrics
 	source    source
+	home      home
 	authority *ca.Authority
 	pipeline  *pipeline
 	cache     *cache.Cache
@@ -144,7 +150,7 @@ type daemon struct {
 
 // run starts everything, and stops it in reverse when ctx ends or a part fails.
 // Health is served from the first moment on, readiness when the sources have synced.
-func (d *daemon) run(ctx context.Context, in home) error {
+func (d *daemon) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g := &group{ctx: work, failed: make(chan error, 1)}
@@ -153,7 +159,7 @@ func (d *daemon) run(ctx context.Context, in home) error {
 		return err
 	}
 	g.start(health)
-	parts, err := d.open(ctx, in)
+	parts, err := d.open(ctx)
 	if err != nil {
 		stop()
 		g.wait.Wait()
@@ -200,14 +206,14 @@ func (g *group) start(p part) {
 }
 
 // open makes the daemon's parts from the first snapshot on.
-func (d *daemon) open(ctx context.Context, in home) ([]part, error) {
+func (d *daemon) open(ctx context.Context) ([]part, error) {
 	snapshot, _, err := d.source.Load(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
 	first, _ := compile.Compile(snapshot, compile.Config{SystemNamespace: d.flags.namespace, CIDRs: d.cidrs})
 	trustDomain := first.Settings.TrustDomain
-	store, attestor, err := in.Open(d, trustDomain)
+	store, attestor, err := d.home.Open(ctx, d, trustDomain)
 	if err != nil {
 		return nil, err
 	}
@@ -224,10 +230,10 @@ func (d *daemon) open(ctx context.Context, in home) ([]part, error) {
 		Recorder: recorder{book: d.book, log: d.log, metrics: d.metrics}, Log: d.log,
 	})
 	d.pipeline.rekey = d.xds.Rekey
-	if err := d.openGRPC(trustDomain, attestor); err != nil {
+	if err := d.openGRPC(trustDomain, attestor, d.home.Services); err != nil {
 		return nil, err
 	}
-	more, err := in.Parts(d)
+	more, err := d.home.Parts(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +272,7 @@ func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
 
 // offer gives the pipeline what there is. d.taking is held.
 func (d *daemon) offer() {
-	found := append(d.followAuthority(d.taken), d.found...)
+	found := slices.Concat(d.found, d.followAuthority(d.taken), d.home.Findings(d, d.taken))
 	d.pipeline.Offer(input{snapshot: d.taken, findings: found, trust: model.Trust{Bundle: d.authority.Bundle()}})
 }
 

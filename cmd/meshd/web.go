@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,4 +75,21 @@ func (d *daemon) listenAdmin(ctx context.Context) (part, error) {
 		return part{}, fmt.Errorf("admin socket: %w", err)
 	}
 	return serveHTTP("admin", l, &http.Server{Handler: console.Handler(d.state)}), os.Chmod(path, 0o600)
+}
+
+// listenDebug serves the same, and profiles, to who can reach this pod's loopback: by a port-forward.
+func (d *daemon) listenDebug(ctx context.Context, address string) (part, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return part{}, err
+	}
+	if ip, ok := l.Addr().(*net.TCPAddr); !ok || !ip.IP.IsLoopback() {
+		return part{}, errors.Join(fmt.Errorf("--debug-address %s: it is not on loopback, and what is served there is for nobody else", address), l.Close())
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", console.Handler(d.state))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return serveHTTP("debug", l, &http.Server{Handler: mux}), nil
 }

@@ -20,6 +20,10 @@ type Metrics struct {
 	rejected prometheus.Counter
 	refused  *prometheus.CounterVec
 	signed   prometheus.Counter
+	answered *prometheus.CounterVec
+	reviewed *prometheus.HistogramVec
+	missing  prometheus.Gauge
+	leads    prometheus.Gauge
 }
 
 // New registers every metric.
@@ -42,8 +46,16 @@ func New() *Metrics {
 			Help: "Calls that were refused, by reason."}, []string{"reason"}),
 		signed: prometheus.NewCounter(prometheus.CounterOpts{Name: "meshd_ca_signed_total",
 			Help: "Certificates issued."}),
+		answered: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meshd_pod_certificates_total",
+			Help: "PodCertificateRequests answered; reason is empty for those that were signed."}, []string{"reason"}),
+		reviewed: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "meshd_webhook_seconds",
+			Help: "Time to answer an admission review, by outcome.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8)}, []string{"outcome"}),
+		missing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meshd_pods_without_sidecar",
+			Help: "Pods that should carry a sidecar and do not."}),
+		leads: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meshd_leader",
+			Help: "1 while this replica is the one that writes to the API server."}),
 	}
-	m.registry.MustRegister(m.compile, m.findings, m.proxies, m.sent, m.resumed, m.rejected, m.refused, m.signed,
+	m.registry.MustRegister(m.compile, m.findings, m.proxies, m.sent, m.resumed, m.rejected, m.refused, m.signed, m.answered, m.reviewed, m.missing, m.leads,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -100,5 +112,40 @@ func (m *Metrics) Refused(reason string) {
 func (m *Metrics) Signed() {
 	if m != nil {
 		m.signed.Inc()
+	}
+}
+
+// Answered records an answer to a PodCertificateRequest; reason is "" for a certificate.
+func (m *Metrics) Answered(reason string) {
+	if m != nil {
+		m.answered.WithLabelValues(reason).Inc()
+		if reason == "" {
+			m.signed.Inc()
+		}
+	}
+}
+
+// Reviewed records an admission review.
+func (m *Metrics) Reviewed(outcome string, took time.Duration) {
+	if m != nil {
+		m.reviewed.WithLabelValues(outcome).Observe(took.Seconds())
+	}
+}
+
+// Uninjected sets how many pods should carry a sidecar and do not.
+func (m *Metrics) Uninjected(n int) {
+	if m != nil {
+		m.missing.Set(float64(n))
+	}
+}
+
+// Leads records that this replica has begun or ceased to lead.
+func (m *Metrics) Leads(leads bool) {
+	if m == nil {
+		return
+	}
+	m.leads.Set(0)
+	if leads {
+		m.leads.Set(1)
 	}
 }
