@@ -68,6 +68,29 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// What the Job of an upgrade and the pod of helm test may do, while they are there.
+func TestRightsOfHooks(t *testing.T) {
+	c := kubetest.Start(t, kubetest.Options{NoCRDs: true})
+	api := c.Client(t)
+	if err := api.Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects(t, readFile(t, "testdata/default.yaml")) {
+		if o.GroupVersionKind().Group == "rbac.authorization.k8s.io" {
+			if err := api.Create(context.Background(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var text strings.Builder
+	for _, account := range []string{"meshd-crds", "meshd-check"} {
+		everywhere := rules(t, c, namespace, account, "default")
+		own := slices.DeleteFunc(rules(t, c, namespace, account, namespace), func(rule string) bool { return slices.Contains(everywhere, rule) })
+		fmt.Fprintf(&text, "%s, in every namespace\n  %s\nand in its own as well\n  %s\n", account, strings.Join(everywhere, "\n  "), strings.Join(own, "\n  "))
+	}
+	golden.Check(t, "testdata/rights-hooks.txt", []byte(text.String()))
+}
+
 func TestMayNot(t *testing.T) {
 	c := installed(t)
 	elsewhere := c.Namespace(t, nil)

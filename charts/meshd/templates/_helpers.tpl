@@ -76,3 +76,9 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 - {{ last $parts }}.{{ first $parts }}
 {{- end }}
 {{- end }}
+
+{{/* On what is there only while the mesh is checked; a pod that has failed stays, with its log. */}}
+{{- define "meshd.testHook" -}}
+helm.sh/hook: test
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
