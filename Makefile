@@ -2,10 +2,10 @@ export GOTOOLCHAIN := go1.27.3
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build gen lint test demo bench golden check clean
+.PHONY: help build gen lint test demo test-cluster bench golden check clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build meshd, meshd-agent and the example's application into bin/
 	go build -ldflags '-s -w' -o bin/ ./cmd/meshd
@@ -18,11 +18,17 @@ gen: ## Generate deepcopy, CRDs, protobuf and reference documents
 lint: ## Lint; the import rules of docs/architecture.md are enforced here
 	hack/tool golangci-lint run --timeout 15m ./...
 
-test: build ## Test everything that needs no Kubernetes cluster (as root: network namespaces)
-	MESHD_ENVOY=$$(hack/envoy) MESHD_BIN=$(CURDIR)/bin go test -race -timeout 25m ./...
+# What the tests need beside Go is found or built first: a stock Envoy; for the API-server tier etcd, kube-apiserver, kubectl and helm.
+test: build ## Test everything that needs no kubelet (as root: network namespaces)
+	envoy=$$(hack/envoy) && kube=$$(hack/kube etcd kube-apiserver kubectl helm) && \
+	MESHD_ENVOY=$$envoy MESHD_KUBE=$$kube MESHD_BIN=$(CURDIR)/bin go test -race -timeout 25m $$(go list ./... | grep -v /test/cluster)
 
 demo: build ## Bring up the example mesh on this machine, prove it, take it down
-	MESHD_ENVOY=$$(hack/envoy) go run ./examples/eazybank/demo
+	envoy=$$(hack/envoy) && MESHD_ENVOY=$$envoy go run ./examples/eazybank/demo
+
+test-cluster: ## Test in a real one-node Kubernetes (as root), or with CLUSTER=existing in that of KUBECONFIG
+	envoy=$$(hack/envoy) && kube=$$(hack/kube) && \
+	MESHD_ENVOY=$$envoy MESHD_KUBE=$$kube go test -count=1 -timeout 40m -v ./test/cluster
 
 bench: build ## Print the project's figures
 	go build -o bin/ ./test/bench ./examples/eazybank/demo
@@ -31,7 +37,7 @@ bench: build ## Print the project's figures
 golden: ## Rewrite the golden files from what the code gives now
 	go test $$(grep -rl --include=*_test.go internal/golden pkg | xargs -n1 dirname | sort -u | sed s,^,./,) -update
 
-check: lint test demo ## What CI runs
+check: lint test demo test-cluster ## What CI runs
 
 clean: ## Remove what was built
 	rm -rf bin
