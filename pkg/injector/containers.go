@@ -76,7 +76,7 @@ func agentContainer(image, server, serverID string) corev1.Container {
 		Resources:       resources("5m", "16Mi"),
 		SecurityContext: unprivileged(),
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: RunVolume, MountPath: RunDir},
+			{Name: RunVolume, MountPath: RunDir}, noAPIToken(),
 			{Name: TokenVolume, MountPath: TokenDir, ReadOnly: true},
 			{Name: TrustVolume, MountPath: TrustDir, ReadOnly: true},
 		},
@@ -103,7 +103,7 @@ func proxyContainer(cfg Config, bootstrap string) corev1.Container {
 		ReadinessProbe:  ready(5, 3),
 		Resources:       resources("50m", "64Mi"),
 		SecurityContext: unprivileged(),
-		VolumeMounts:    []corev1.VolumeMount{{Name: RunVolume, MountPath: RunDir}},
+		VolumeMounts:    []corev1.VolumeMount{{Name: RunVolume, MountPath: RunDir}, noAPIToken()},
 	}
 	if spec.Resources.Requests != nil || spec.Resources.Limits != nil || spec.Resources.Claims != nil {
 		c.Resources = *spec.Resources.DeepCopy()
@@ -127,7 +127,18 @@ func capture(cfg Config, ex exclusions) corev1.Container {
 			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
+		VolumeMounts: []corev1.VolumeMount{noAPIToken()},
 	}
+}
+
+// apiTokenDir is where the API server's own admission mounts a token for itself
+// into every container that mounts nothing there.
+const apiTokenDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// noAPIToken keeps the application's token for the API server out of meshd's
+// containers, which do not use it.
+func noAPIToken() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: RunVolume, MountPath: apiTokenDir, ReadOnly: true}
 }
 
 // podEnv is what the bootstrap refers to as $(NAME).
