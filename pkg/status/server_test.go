@@ -427,12 +427,18 @@ func grant(t *testing.T, b *bench, account string, rules []rbacv1.PolicyRule) {
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: last.Verbs[0], Group: last.APIGroups[0]},
 	}}
 	review.Spec.ResourceAttributes.Resource, review.Spec.ResourceAttributes.Subresource, _ = strings.Cut(last.Resources[0], "/")
-	err := wait.PollUntilContextTimeout(context.Background(), 10*time.Millisecond, kubetest.Patience, true, func(ctx context.Context) (bool, error) {
+	b.until(t, "rights", func() (bool, error) {
 		answer := review.DeepCopy()
-		err := b.api.Create(ctx, answer)
+		err := b.api.Create(context.Background(), answer)
 		return answer.Status.Allowed, err
 	})
+}
+
+func (b *bench) until(t *testing.T, what string, is func() (bool, error)) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(context.Background(), 10*time.Millisecond, kubetest.Patience, true,
+		func(context.Context) (bool, error) { return is() })
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", what, err)
 	}
 }
