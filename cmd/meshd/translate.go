@@ -22,56 +22,104 @@ import (
 )
 
 func newTranslateCommand() *cobra.Command {
+	var kube kubeFlags
 	var path, workload, output string
 	cmd := &cobra.Command{
-		Use:   "translate -f PATH --workload NS/NAME",
-		Short: "Offline: the Envoy resources of one workload",
+		Use:   "translate [-f PATH] --workload NS/NAME",
+		Short: "The Envoy resources of one workload: offline with -f, otherwise of the cluster",
 		Long: `Prints the Envoy resources that the proxies of one workload would get if they
 had asked for every destination. NAME is a pod, a controller of pods (Deployment
-and the like) or a Workload. Addresses that a cluster would give are made up.
-What is wrong with the objects goes to stderr, and makes the exit code 1.`,
+and the like) or a Workload.
+
+With -f everything is read from files, and addresses that a cluster would give
+are made up. Without it the objects of the cluster are read (--kubeconfig,
+--context); private keys are left out of what is printed. What is wrong with the
+objects goes to stderr, and makes the exit code 1.
+
+In a cluster it needs list on namespaces, serviceaccounts, services, pods, nodes,
+endpointslices, ingresses, ingressclasses, servicecidrs and all of meshd.io, and
+get on pods; with list on secrets it knows the certificates of Ingresses too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return translate(cmd.OutOrStdout(), cmd.ErrOrStderr(), path, workload, output)
+			w, err := parseWorkload(workload)
+			if err != nil {
+				return err
+			}
+			if output != "yaml" && output != "json" {
+				return fmt.Errorf("-o %s: there are yaml and json", output)
+			}
+			var in translation
+			switch {
+			case path != "" && kube.named():
+				return errors.New("-f and a cluster: name one of them")
+			case path != "":
+				in, err = fromFiles(path, w)
+			default:
+				in, err = fromCluster(cmd.Context(), kube, w)
+			}
+			if err != nil {
+				return errors.Join(err, tell(cmd.ErrOrStderr(), in.findings))
+			}
+			return translate(cmd.OutOrStdout(), cmd.ErrOrStderr(), in, output)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "filename", "f", "", "file or folder of Kubernetes YAML")
 	cmd.Flags().StringVar(&workload, "workload", "", "NAMESPACE/NAME")
 	cmd.Flags().StringVarP(&output, "output", "o", "yaml", "yaml or json")
-	_ = cmd.MarkFlagRequired("filename") // fails for unknown flags only
-	_ = cmd.MarkFlagRequired("workload")
+	kube.register(cmd.Flags())
+	_ = cmd.MarkFlagRequired("workload") // fails for unknown flags only
 	return cmd
 }
 
-func translate(out, errs io.Writer, path, workload, output string) error {
-	namespace, name, ok := strings.Cut(workload, "/")
+func parseWorkload(text string) (model.Name, error) {
+	namespace, name, ok := strings.Cut(text, "/")
 	if !ok || namespace == "" || name == "" {
-		return fmt.Errorf("--workload %q: want NAMESPACE/NAME", workload)
+		return model.Name{}, fmt.Errorf("--workload %q: want NAMESPACE/NAME", text)
 	}
-	if output != "yaml" && output != "json" {
-		return fmt.Errorf("-o %s: there are yaml and json", output)
-	}
+	return model.Name{Namespace: namespace, Name: name}, nil
+}
+
+// translation is what is to be translated.
+type translation struct {
+	snapshot *crds.Snapshot
+	config   compile.Config
+	// pod is one of the workload's.
+	pod model.Name
+	// findings so far.
+	findings []report.Finding
+	// live: of a cluster, whose keys are not to be shown.
+	live bool
+}
+
+func fromFiles(path string, workload model.Name) (translation, error) {
 	written, findings, err := crds.Load(path)
 	if err != nil {
-		return err
+		return translation{}, err
 	}
 	snapshot, more, err := complete(written)
 	if err != nil {
-		return err
+		return translation{}, err
 	}
-	if err := findWorkload(snapshot, namespace, name); err != nil {
-		return errors.Join(err, tell(errs, findings))
+	if err := findWorkload(snapshot, workload.Namespace, workload.Name); err != nil {
+		return translation{findings: findings}, err
 	}
 	cidrs := []netip.Prefix{netip.MustParsePrefix(offlinePods), netip.MustParsePrefix(offlineServices)}
-	mesh, compiled := compile.Compile(snapshot, compile.Config{CIDRs: cidrs})
-	findings = slices.Concat(findings, more, compiled)
-	pod := mesh.Pods[model.Name{Namespace: namespace, Name: name}]
+	return translation{
+		snapshot: snapshot, config: compile.Config{CIDRs: cidrs}, pod: workload, findings: slices.Concat(findings, more),
+	}, nil
+}
+
+func translate(out, errs io.Writer, in translation, output string) error {
+	mesh, compiled := compile.Compile(in.snapshot, in.config)
+	findings := slices.Concat(in.findings, compiled)
+	pod := mesh.Pods[in.pod]
 	if pod == nil || !pod.InMesh {
-		return errors.Join(fmt.Errorf("%s is not in the mesh: it has no sidecar (label its namespace or pod meshd.io/inject: enabled)", workload), tell(errs, findings))
+		return errors.Join(fmt.Errorf("%s/%s is not in the mesh: it has no sidecar (label its namespace or pod meshd.io/inject: enabled)",
+			in.pod.Namespace, in.pod.Name), tell(errs, findings))
 	}
 	demand, _ := scope.All(mesh).Promote()
 	resources, translated := envoy.Translate(scope.Of(mesh, pod.Key, demand))
-	if err := printResources(out, resources, output); err != nil {
+	if err := printResources(out, resources, output, in.live); err != nil {
 		return err
 	}
 	return tell(errs, report.Sort(append(findings, translated...)))
@@ -102,13 +150,18 @@ func tell(w io.Writer, findings []report.Finding) error {
 }
 
 // printResources prints {TYPE: [resource, ...]} by short type.
-func printResources(w io.Writer, resources envoy.Resources, output string) error {
+func printResources(w io.Writer, resources envoy.Resources, output string, withoutKeys bool) error {
 	all := map[string][]json.RawMessage{}
 	for typ, list := range resources {
 		for _, r := range list {
 			text, err := protojson.Marshal(r.Proto)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.Name, err)
+			}
+			if withoutKeys {
+				if text, err = dropKeys(text); err != nil {
+					return fmt.Errorf("%s: %w", r.Name, err)
+				}
 			}
 			all[shortType(string(typ))] = append(all[shortType(string(typ))], text)
 		}

@@ -47,6 +47,7 @@ func TestTranslateIsStable(t *testing.T) {
 
 func TestTranslateRefuses(t *testing.T) {
 	empty := t.TempDir()
+	t.Setenv("KUBECONFIG", filepath.Join(empty, "none"))
 	for _, c := range []struct {
 		name string
 		args []string
@@ -57,7 +58,7 @@ func TestTranslateRefuses(t *testing.T) {
 		{"no name", []string{"-f", example, "--workload", "accounts"}, "NAMESPACE/NAME"},
 		{"no path", []string{"-f", filepath.Join(empty, "none"), "--workload", "bank/accounts"}, "none"},
 		{"nothing there", []string{"-f", empty, "--workload", "bank/accounts"}, "no pod"},
-		{"no -f", []string{"--workload", "bank/accounts"}, "filename"},
+		{"no -f", []string{"--workload", "bank/accounts"}, "without -f it is a cluster"},
 		{"unknown output", []string{"-f", example, "--workload", "bank/accounts", "-o", "xml"}, "yaml"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

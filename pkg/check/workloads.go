@@ -154,7 +154,7 @@ func networks(f *Facts) verdict {
 	const cure = "name the networks of pods and services in MeshConfig default, spec.cidrs"
 	v := verdict{}
 	if len(known) == 0 {
-		v.add(Fail, cure, "no network of services and pods is known: nothing that workloads call is in the mesh")
+		v.add(Warn, cure, "no network of services and pods is known: their addresses are taken one by one, and new ones are late")
 		return v
 	}
 	slices.SortFunc(known, netip.Prefix.Compare)
