@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meshd-io/meshd/pkg/ca/podcert"
 	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/gateway"
 	"github.com/meshd-io/meshd/pkg/injector"
@@ -150,11 +152,18 @@ func (o *offline) slices() {
 
 // injectorConfig is MeshConfig's part of injection.
 func injectorConfig(s *crds.Snapshot) injector.Config {
-	config := injector.Config{Bootstrap: renderBootstrap, Carrier: "Auto"}
+	config := injector.Config{Bootstrap: renderBootstrap, Carrier: injector.CarrierAuto}
 	for _, m := range s.MeshConfigs {
 		if m.Name == "default" {
 			config.TrustDomain, config.Injection = m.Spec.TrustDomain, m.Spec.Injection
 			config.Carrier = cmp.Or(m.Spec.Identity.Carrier, config.Carrier)
+		}
+	}
+	for _, a := range s.CertificateAuthorities {
+		// Kubelet asks for nothing shorter: only the agent carries what was asked for.
+		leaf, err := time.ParseDuration(string(a.Spec.Lifetimes.Leaf))
+		if a.Name == "default" && err == nil && leaf < podcert.MinLife && config.Carrier == injector.CarrierAuto {
+			config.Carrier = injector.CarrierAgent
 		}
 	}
 	return config
