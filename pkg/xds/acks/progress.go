@@ -97,8 +97,11 @@ func (p *Progress) say(message string) {
 // holds is the version of a resource that the proxy has acknowledged, and
 // whether it wants it. Listeners and clusters are for everyone, asked for or not
 // yet; so are secrets, which a proxy asks for only once it has what names them.
+// Listeners come last: before them it is not known yet what else a proxy that
+// has just connected wants, or holds from before.
 func (e *entry) holds(r Resource) (version string, subscribes bool) {
-	everyone := r.Type == envoy.ListenerType || r.Type == envoy.ClusterType || r.Type == envoy.SecretType
+	starting := !slices.ContainsFunc(e.types, func(t typeEntry) bool { return t.typ == envoy.ListenerType })
+	everyone := starting || r.Type == envoy.ListenerType || r.Type == envoy.ClusterType || r.Type == envoy.SecretType
 	for _, t := range e.types {
 		if t.typ == r.Type && t.held != nil {
 			v, ok := t.held.Version(r.Name)
