@@ -9,8 +9,12 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:categories=meshd
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
-// +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.total`,priority=1
-// +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`,priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].reason`
+// +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`
+// +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.total`
+// +kubebuilder:printcolumn:name="Rejected",type=integer,JSONPath=`.status.proxies.rejected`,priority=1
+// +kubebuilder:printcolumn:name="Resolved",type=string,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].status`,priority=1
+// +kubebuilder:printcolumn:name="Laggards",type=string,JSONPath=`.status.laggards`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type TrafficPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -72,6 +76,8 @@ type Timeout struct {
 }
 
 // Retry says when a request is tried again.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.on) && has(self.__true__))",message="on is there twice, once without quotes, which YAML 1.1 reads as true: keep one"
 type Retry struct {
 	// Attempts are retries, not counting the first try.
 	// +optional
@@ -79,13 +85,22 @@ type Retry struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=25
 	Attempts *int32 `json:"attempts,omitempty"`
-	// On: ConnectFailure, RefusedStream, ResetBeforeRequest unless said.
+	// On: ConnectFailure, RefusedStream, ResetBeforeRequest unless said. YAML 1.1
+	// reads an `on` without quotes as true: write "on"; see true.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Enum=ConnectFailure;RefusedStream;ResetBeforeRequest;Reset;Unavailable;DeadlineExceeded;ResourceExhausted;Internal;Cancelled
 	On []string `json:"on,omitempty"`
+	// True is what YAML 1.1, which kubectl and Helm read, makes of an `on` without
+	// quotes. It means the same; write "on" to have it shown so.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Enum=ConnectFailure;RefusedStream;ResetBeforeRequest;Reset;Unavailable;DeadlineExceeded;ResourceExhausted;Internal;Cancelled
+	True []string `json:"true,omitempty"`
 	// Codes are HTTP status codes, 400 to 599.
 	// +optional
 	// +listType=set

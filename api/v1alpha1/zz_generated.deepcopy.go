@@ -1206,6 +1206,11 @@ func (in *Retry) DeepCopyInto(out *Retry) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.True != nil {
+		in, out := &in.True, &out.True
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Codes != nil {
 		in, out := &in.Codes, &out.Codes
 		*out = make([]int32, len(*in))

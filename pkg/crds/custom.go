@@ -144,6 +144,7 @@ func (r *customRules) decode(f *finder, scheme *runtime.Scheme, gvk schema.Group
 		return nil
 	}
 	res, _ := typed.(Resource)
+	moveOn(res)
 	return res
 }
 
