@@ -48,7 +48,7 @@ type Authority interface {
 // Options of a Signer.
 type Options struct {
 	Authority Authority
-	// Told of each answer: reason is "" for a certificate. May be nil; for metrics.
+	// Told is called with each answer: reason is "" for a certificate. For metrics; it may be nil.
 	Told func(reason string)
 	// Log of all that was signed and refused; nil is slog.Default.
 	Log *slog.Logger
@@ -61,7 +61,7 @@ type Signer struct {
 	client  client.Client
 }
 
-// ErrNotServed: the cluster serves no PodCertificateRequests in version v1.
+// ErrNotServed means that the cluster serves no PodCertificateRequests in version v1.
 var ErrNotServed = errors.New("the cluster does not serve PodCertificateRequests (certificates.k8s.io/v1)")
 
 // New fails with ErrNotServed where the cluster has no such requests.
@@ -191,9 +191,9 @@ func (s *Signer) judge(ctx context.Context, r *certificatesv1.PodCertificateRequ
 
 // sign fills in the status. The identity is the request's namespace and the account of its pod.
 func (s *Signer) sign(r *certificatesv1.PodCertificateRequest) (*denial, error) {
-	id, err := identity.New(s.options.Authority.TrustDomain(), r.Namespace, r.Spec.ServiceAccountName)
-	if err != nil {
-		return &denial{string(refusal.NoIdentity), err.Error()}, nil
+	id, bad := identity.New(s.options.Authority.TrustDomain(), r.Namespace, r.Spec.ServiceAccountName)
+	if bad != nil {
+		return &denial{string(refusal.NoIdentity), bad.Error()}, nil
 	}
 	if r.Spec.MaxExpirationSeconds == nil {
 		return nil, errors.New("maxExpirationSeconds is not set") // the API server sets it

@@ -119,10 +119,15 @@ func (p *Publisher) Run(ctx context.Context, changes <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- seen.Start(ctx) }()
-	defer func() { cancel(); <-ended }()
-	if !seen.WaitForCacheSync(ctx) {
-		return nil
+	if seen.WaitForCacheSync(ctx) {
+		p.keep(ctx, seen, changes)
 	}
+	cancel()
+	return <-ended
+}
+
+// keep publishes again and again until ctx ends.
+func (p *Publisher) keep(ctx context.Context, seen client.Reader, changes <-chan struct{}) {
 	retry := retryAfter
 	for {
 		changed := p.options.Authority.Changed()
@@ -135,7 +140,7 @@ func (p *Publisher) Run(ctx context.Context, changes <-chan struct{}) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-changes:
 		case <-changed:
 		case <-p.poke:
