@@ -29,6 +29,7 @@ type stater struct {
 	cache     *cache.Cache
 	source    rescanner
 	authority func() status.Authority
+	formers   formers
 
 	mu       sync.Mutex
 	previous map[report.Object][]metav1.Condition // conditions as they were last told

@@ -15,7 +15,6 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/status"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
-	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
 // objects renders the status of every object that has one, for the console.
@@ -26,6 +25,7 @@ func (s *stater) objects(snapshot *crds.Snapshot, findings []report.Finding, led
 		About: s.about(findings, ledger), Authority: s.authority(), Now: now(),
 		Previous: func(o report.Object, _ types.UID) []metav1.Condition { return s.previous[o] },
 	})
+	s.formers.keep(all)
 	told := map[report.Object][]metav1.Condition{}
 	out := make([]console.Object, 0, len(all))
 	for _, d := range all {
@@ -49,8 +49,8 @@ func (s *stater) about(findings []report.Finding, ledger acks.Ledger) aboutObjec
 	for _, f := range findings {
 		byObject[f.Object] = append(byObject[f.Object], f)
 	}
-	return func(o report.Object, _ types.UID, generation int64) (status.Progress, []report.Finding) {
-		p := acks.ProgressOf(ledger, func(key scope.Key) []acks.Resource { return s.cache.Concerned(key, o) }, generation)
+	return func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
+		p := s.formers.progress(o, revision{uid, generation}, ledger, s.cache)
 		return status.Progress{
 			Total: p.Total, Acknowledged: p.Acknowledged, Rejected: p.Rejected, Laggards: p.Laggards, Messages: p.Messages,
 		}, byObject[o]
@@ -66,11 +66,12 @@ func (s *stater) Report() (r peer.Report, ok bool) {
 	}
 	ledger := s.book.Ledger()
 	about := s.about(findings, ledger)
-	status.All(snapshot, status.Facts{About: func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
+	all := status.All(snapshot, status.Facts{About: func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
 		p, fs := about(o, uid, generation)
 		r.Objects = append(r.Objects, peer.Object{Object: o, UID: string(uid), Generation: generation, Progress: p, Findings: fs})
 		return p, fs
 	}})
+	s.formers.keep(all)
 	r.Issuers, r.Proxies = s.authority().Issuers, len(ledger.Proxies())
 	return r, true
 }
@@ -121,7 +122,9 @@ func (l *leader) Desired(previous status.Previous) (all []status.Desired, ok boo
 	if l.ingress != nil {
 		facts.Ingress = l.ingress(snapshot)
 	}
-	return status.All(snapshot, facts), true
+	all = status.All(snapshot, facts)
+	l.formers.keep(all)
+	return all, true
 }
 
 // Findings is status.EventsConfig.Findings: those of every replica.
