@@ -28,8 +28,6 @@ type serverName struct {
 type serverCertificate struct {
 	cert *tls.Certificate
 	due  time.Time
-	// stale: another CA is in force.
-	stale bool
 }
 
 // ServerCertificate is meshd's own leaf for id, renewed at half-life.
@@ -40,7 +38,7 @@ func (a *Authority) ServerCertificate(id identity.ID) (*tls.Certificate, error) 
 func (a *Authority) serverCertificate(n serverName) (*tls.Certificate, error) {
 	a.mu.Lock()
 	s := a.servers[n]
-	fresh := s != nil && !s.stale && a.clock.Now().Before(s.due)
+	fresh := s != nil && a.clock.Now().Before(s.due)
 	a.mu.Unlock()
 	if fresh {
 		return s.cert, nil

@@ -130,13 +130,14 @@ func (a *Authority) Waiting() *x509.Certificate {
 	return a.waiting.Certificate
 }
 
-// Promote puts the waiting CA into force. The caller knows that every live
-// proxy has acknowledged the bundle that has its roots. The roots before it
-// stay trusted as long as the process lives: leaves below them are in use.
-func (a *Authority) Promote() error {
+// Promote puts the CA that waits into force, if it is still this one. The
+// caller knows that every live proxy has acknowledged the bundle that has its
+// roots. The roots before it stay trusted as long as the process lives: leaves
+// below them are in use.
+func (a *Authority) Promote(waiting *x509.Certificate) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.waiting == nil {
+	if a.waiting == nil || !a.waiting.Certificate.Equal(waiting) {
 		return nil
 	}
 	return a.install(*a.waiting)
@@ -170,7 +171,9 @@ func (a *Authority) follow(s signer) error {
 	return a.install(s)
 }
 
-// install makes s the CA in force. a.mu is held.
+// install makes s the CA in force. meshd's own certificates are renewed in their
+// time: who reads the bundle from a file (agents, the API server) may not have
+// the new root yet, and all still trust the former. a.mu is held.
 func (a *Authority) install(s signer) error {
 	issuer, err := a.issuerBelow(s, a.lifetimes)
 	if err != nil {
@@ -182,9 +185,6 @@ func (a *Authority) install(s signer) error {
 		}
 	}
 	a.current, a.issuer, a.waiting = s, issuer, nil
-	for _, own := range a.servers {
-		own.stale = true
-	}
 	a.log.Info("CA in force", "subject", s.Certificate.Subject.String(), "notAfter", s.Certificate.NotAfter.UTC(), "signsLeaves", s.direct)
 	a.announce()
 	return nil

@@ -306,7 +306,10 @@ func TestChangeOfSource(t *testing.T) {
 	if signedBelow(issue(t, a, now, 0), root.cert, now) {
 		t.Fatal("signs below a root that proxies do not trust yet")
 	}
-	if err := a.Promote(); err != nil {
+	if err := a.Promote(own); err != nil || a.Waiting() == nil {
+		t.Fatalf("another than waits was promoted (%v)", err)
+	}
+	if err := a.Promote(a.Waiting()); err != nil {
 		t.Fatal(err)
 	}
 	if a.Waiting() != nil || len(a.Roots()) != 2 {
@@ -317,8 +320,8 @@ func TestChangeOfSource(t *testing.T) {
 		t.Error("does not sign below the new root")
 	}
 	verify(t, ca.Issued{Chain: old.Chain, Roots: issued.Roots}, now) // what was signed before stays good
-	if next, err := a.ServerCertificate(catest.MeshdID(t)); err != nil || next.Leaf.Equal(server.Leaf) {
-		t.Errorf("meshd shows its former certificate (%v)", err)
+	if next, err := a.ServerCertificate(catest.MeshdID(t)); err != nil || !next.Leaf.Equal(server.Leaf) {
+		t.Errorf("meshd shows a certificate that agents may not trust yet (%v)", err)
 	}
 
 	renewed := given()
