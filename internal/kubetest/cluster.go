@@ -97,10 +97,10 @@ func (c *Cluster) Kubeconfig(t testing.TB) string {
 	return path
 }
 
-// StopAPI ends the API server; etcd keeps what is in it. Every connection breaks.
+// StopAPI ends the API server as a crash does; etcd keeps what is in it.
 func (c *Cluster) StopAPI(t testing.TB) {
 	t.Helper()
-	if err := c.env.ControlPlane.APIServer.Stop(); err != nil {
+	if err := c.killAPI(); err != nil {
 		t.Fatal(err)
 	}
 }

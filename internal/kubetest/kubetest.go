@@ -26,7 +26,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,8 +135,14 @@ func start(folder string, o Options) (*Cluster, error) {
 	}
 	c := &Cluster{dir: dir, env: &envtest.Environment{ControlPlaneStartTimeout: startTimeout, ControlPlaneStopTimeout: startTimeout}}
 	api := c.env.ControlPlane.GetAPIServer()
-	api.Path = filepath.Join(folder, "kube-apiserver")
-	c.env.ControlPlane.Etcd = &envtest.Etcd{Path: filepath.Join(folder, "etcd")}
+	if api.Path, err = c.wrap(filepath.Join(folder, "kube-apiserver")); err != nil {
+		return nil, err
+	}
+	etcd, err := c.wrap(filepath.Join(folder, "etcd"))
+	if err != nil {
+		return nil, err
+	}
+	c.env.ControlPlane.Etcd = &envtest.Etcd{Path: etcd}
 	// A folder of its own, which outlives the process: the server comes back with its certificates.
 	api.CertDir = filepath.Join(dir, "apiserver")
 	if err := os.Mkdir(api.CertDir, 0o700); err != nil {
@@ -159,9 +168,42 @@ func start(folder string, o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// wrap makes a command that is the binary, notes its process, and ends with
+// the test even where that has no time to clean up.
+func (c *Cluster) wrap(binary string) (string, error) {
+	path := filepath.Join(c.dir, filepath.Base(binary))
+	script := fmt.Sprintf(`#!/bin/sh
+[ "$1" = --help ] && exec '%[2]s' --help
+echo $$ > '%[1]s.pid'
+parent=$PPID self=$$
+(while kill -0 $self; do kill -0 $parent || kill -9 $self; sleep 1; done) 2>/dev/null >&2 &
+exec '%[2]s' "$@"
+`, path, binary)
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		return "", fmt.Errorf("kubetest: %w", err)
+	}
+	return path, nil
+}
+
 func (c *Cluster) stop() error {
-	err := c.env.Stop()
-	return errors.Join(err, os.RemoveAll(c.dir))
+	err := c.killAPI()
+	return errors.Join(err, c.env.ControlPlane.Etcd.Stop(), os.RemoveAll(c.dir))
+}
+
+// killAPI ends the API server at once. It would take a minute to let go of
+// watches by itself.
+func (c *Cluster) killAPI() error {
+	api := c.env.ControlPlane.GetAPIServer()
+	if text, err := os.ReadFile(api.Path + ".pid"); err == nil {
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
+		}
+		_ = os.Remove(api.Path + ".pid")
+	}
+	if err := api.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kubetest: %w", err)
+	}
+	return nil
 }
 
 // log is the end of what the API server has said.

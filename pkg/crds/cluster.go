@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -45,8 +45,9 @@ const retryPause = time.Second
 // and its last good version stays, until meshd starts again.
 type ClusterSource struct {
 	log       *slog.Logger
+	config    *rest.Config
 	http      *http.Client
-	cache     cache.Cache
+	mapper    meta.RESTMapper
 	client    client.Client
 	discovery discovery.ServerResourcesInterfaceWithContext
 	feeds     []*feed
@@ -75,7 +76,7 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // one list and one watch a kind: the API server's own fairness is enough
 	s := &ClusterSource{
-		log: options.Log, feeds: clusterFeeds(), snapshot: &Snapshot{},
+		log: options.Log, config: config, feeds: clusterFeeds(), snapshot: &Snapshot{},
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1), suspects: make(chan struct{}, 1),
 	}
 	if s.log == nil {
@@ -85,8 +86,7 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 	if s.http, err = rest.HTTPClientFor(config); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	mapper, err := apiutil.NewDynamicRESTMapper(config, s.http)
-	if err != nil {
+	if s.mapper, err = apiutil.NewDynamicRESTMapper(config, s.http); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	found, err := discovery.NewDiscoveryClientForConfigAndClient(config, s.http)
@@ -94,20 +94,7 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	s.discovery = found
-	scheme := shared().scheme
-	if s.client, err = client.New(config, client.Options{HTTPClient: s.http, Scheme: scheme, Mapper: mapper}); err != nil {
-		return nil, fmt.Errorf("cluster: %w", err)
-	}
-	var never time.Duration
-	byObject := map[client.Object]cache.ByObject{}
-	for _, f := range s.feeds {
-		byObject[f.watch] = cache.ByObject{Field: f.selector, Transform: f.transform}
-	}
-	s.cache, err = cache.New(config, cache.Options{
-		HTTPClient: s.http, Scheme: scheme, Mapper: mapper, ByObject: byObject, SyncPeriod: &never,
-		DefaultWatchErrorHandler: newComplaints(s.log, s.suspect).watchFailed,
-	})
-	if err != nil {
+	if s.client, err = client.New(config, client.Options{HTTPClient: s.http, Scheme: shared().scheme, Mapper: s.mapper}); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	return s, nil
@@ -118,7 +105,6 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 // API server cannot be reached, it waits. It may be called once.
 func (s *ClusterSource) Load(ctx context.Context) (*Snapshot, []report.Finding, error) {
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.running.Go(func() { _ = s.cache.Start(s.ctx) }) // fails only when started twice
 	for {
 		err := s.discover(s.ctx)
 		if err == nil {

@@ -40,7 +40,8 @@ type feed struct {
 	mu    sync.Mutex
 	state feedState
 	// epoch counts the informers that the feed has had: what a former one tells does not count.
-	epoch int
+	epoch  int
+	cancel func() // of this epoch's informer
 	// pending is what the informer has told and the writer has not taken; nil is a deletion.
 	pending map[types.NamespacedName]client.Object
 	// gone: nothing of what was known is there any more.
@@ -93,13 +94,13 @@ func (f *feed) transform(in any) (any, error) {
 	return f.strip(in)
 }
 
-// begin starts an epoch.
-func (f *feed) begin() (epoch int) {
+// begin starts an epoch, whose informer cancel ends.
+func (f *feed) begin(cancel func()) (epoch int, ended <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.epoch++
-	f.state, f.pending, f.ended = reading, map[types.NamespacedName]client.Object{}, make(chan struct{})
-	return f.epoch
+	f.cancel, f.state, f.pending, f.ended = cancel, reading, map[types.NamespacedName]client.Object{}, make(chan struct{})
+	return f.epoch, f.ended
 }
 
 // drop ends the epoch: all objects of the kind are gone.
@@ -112,6 +113,7 @@ func (f *feed) drop() {
 	if f.state == reading {
 		close(f.ended)
 	}
+	f.cancel()
 	f.epoch++
 	f.state, f.pending, f.gone = absent, nil, true
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -96,29 +94,39 @@ func (s *ClusterSource) served(ctx context.Context, gv schema.GroupVersion) (map
 	return out, nil
 }
 
-// start watches a kind that is served.
+// start watches a kind that is served, by a cache of its own, so that it can be ended.
 func (s *ClusterSource) start(f *feed) error {
-	informer, err := s.cache.GetInformer(s.ctx, f.watch, cache.BlockUntilSynced(false))
-	if meta.IsNoMatchError(err) {
-		return nil // served for a moment only; it stays absent
-	}
+	var never time.Duration
+	informers, err := cache.New(s.config, cache.Options{
+		HTTPClient: s.http, Scheme: shared().scheme, Mapper: s.mapper, SyncPeriod: &never,
+		DefaultTransform: f.transform, DefaultFieldSelector: f.selector, DefaultWatchErrorHandler: s.watchFailed(f),
+	})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
 	}
-	epoch := f.begin()
+	ctx, cancel := context.WithCancel(s.ctx)
+	informer, err := informers.GetInformer(ctx, f.watch, cache.BlockUntilSynced(false))
+	if err != nil {
+		cancel()
+		if meta.IsNoMatchError(err) {
+			return nil // served for a moment only; it stays absent
+		}
+		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
+	}
+	epoch, ended := f.begin(cancel)
 	told, err := informer.AddEventHandler(f.handler(epoch, s.poke))
 	if err != nil {
 		f.drop()
 		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
 	}
-	ended := f.settled()
+	s.running.Go(func() { _ = informers.Start(ctx) }) // fails only when started twice
 	s.running.Go(func() {
 		select {
 		case <-told.HasSyncedChecker().Done():
 			f.synced(epoch)
 			s.poke()
 		case <-ended:
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 		}
 	})
 	s.log.Debug("watching", "kind", f.gvk.Kind)
@@ -154,9 +162,6 @@ func (s *ClusterSource) checkGone(ctx context.Context) error {
 		case !apierrors.IsNotFound(err):
 			return fmt.Errorf("definition of %s: %w", f.gvk.Kind, err)
 		}
-		if err := s.cache.RemoveInformer(ctx, f.watch); err != nil {
-			return fmt.Errorf("stop watching %s: %w", f.gvk.Kind, err)
-		}
 		f.drop()
 		s.log.Warn("the kind's definition has been deleted, and all its objects with it", "kind", f.gvk.Kind)
 		s.poke()
@@ -164,33 +169,21 @@ func (s *ClusterSource) checkGone(ctx context.Context) error {
 	return nil
 }
 
-// complaints are what watches have failed with: each is told once a minute.
-type complaints struct {
-	log     *slog.Logger
-	missing func()
-
-	mu   sync.Mutex
-	told map[string]time.Time
-}
-
-func newComplaints(log *slog.Logger, missing func()) *complaints {
-	return &complaints{log: log, missing: missing, told: map[string]time.Time{}}
-}
-
-// watchFailed is told of each watch that has ended; the informer tries again by itself.
-func (c *complaints) watchFailed(_ context.Context, r *toolscache.Reflector, err error) {
-	switch {
-	case errors.Is(err, io.EOF), apierrors.IsResourceExpired(err), apierrors.IsGone(err):
-		return // watches end, and what they missed is listed
-	case apierrors.IsNotFound(err):
-		c.missing()
-	}
-	text := r.TypeDescription() + ": " + err.Error()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.told[text]) >= complaintInterval {
-		clear(c.told) // bounds the map; what is told too early is one line
-		c.told[text] = now
-		c.log.Warn("a watch has failed and is tried again; what was known stays", "type", r.TypeDescription(), "error", err)
+// watchFailed is told of each watch of a kind that has ended. The informer
+// tries again by itself; what is news is told, once a minute.
+func (s *ClusterSource) watchFailed(f *feed) toolscache.WatchErrorHandlerWithContext {
+	var told string
+	var at time.Time
+	return func(ctx context.Context, _ *toolscache.Reflector, err error) { // never called twice at a time
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF), apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+			return // watches end, and what they missed is listed
+		case apierrors.IsNotFound(err):
+			s.suspect()
+		}
+		if now := time.Now(); err.Error() != told || now.Sub(at) >= complaintInterval {
+			told, at = err.Error(), now
+			s.log.Warn("a watch has failed and is tried again; what was known stays", "kind", f.gvk.Kind, "error", err)
+		}
 	}
 }
