@@ -60,7 +60,9 @@ func newBench(t *testing.T) *bench {
 	// As strict as a namespace may be: the API server itself judges the gateway's pods.
 	b.namespace = c.Namespace(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
 	b.wanted.Config = injector.Config{
-		AgentImage: "agent:test", Bootstrap: func(injector.BootstrapInput) (injector.Bootstrap, error) { return injector.Bootstrap{Config: "{}"}, nil },
+		AgentImage: "agent:test", Bootstrap: func(injector.BootstrapInput) (injector.Bootstrap, error) {
+			return injector.Bootstrap{Config: "{}"}, nil
+		},
 	}
 	b.grant(t)
 	b.run(t, c.As(b.namespace, "meshd"))

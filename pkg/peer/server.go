@@ -62,14 +62,13 @@ func (s *Server) Watch(_ *peerv1.WatchRequest, stream grpc.ServerStreamingServer
 		s.cfg.Log.WarnContext(ctx, "call refused", "method", peerv1.PeerService_Watch_FullMethodName, "identity", caller.Identity.String())
 		return grpcstatus.Error(codes.PermissionDenied, "this is for meshd itself")
 	}
-	sent := map[report.Object]*peerv1.ObjectProgress{}
-	for first := true; ; {
+	t := teller{send: stream.Send, sent: map[report.Object]*peerv1.ObjectProgress{}}
+	for {
 		changed, began := s.cfg.Changed(), time.Now()
 		if r, ok := s.cfg.Report(); ok {
-			if err := tell(stream, sent, r, first); err != nil {
+			if err := t.tell(r); err != nil {
 				return err
 			}
-			first = false
 		}
 		if !pause(ctx, max(shortestPace, paceShare*time.Since(began))) {
 			return ctx.Err()
@@ -94,31 +93,44 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// tell sends what differs from sent, in chunks, and notes it there.
-func tell(stream grpc.ServerStreamingServer[peerv1.WatchResponse], sent map[report.Object]*peerv1.ObjectProgress, r Report, first bool) error {
+// teller knows what one stream has been told.
+type teller struct {
+	send func(*peerv1.WatchResponse) error
+	sent map[report.Object]*peerv1.ObjectProgress
+	// last is the newest complete message without its objects; nil before the first.
+	last *peerv1.WatchResponse
+}
+
+// tell sends what is new, in chunks; nothing if there is nothing.
+func (t *teller) tell(r Report) error {
 	there := make(map[report.Object]bool, len(r.Objects))
 	next := &peerv1.WatchResponse{}
 	for _, o := range r.Objects {
 		there[o.Object] = true
 		now := encodeObject(o)
-		if proto.Equal(sent[o.Object], now) {
+		if proto.Equal(t.sent[o.Object], now) {
 			continue
 		}
-		sent[o.Object] = now
+		t.sent[o.Object] = now
 		if len(next.Objects) == chunk {
-			if err := stream.Send(next); err != nil {
+			if err := t.send(next); err != nil {
 				return err
 			}
 			next = &peerv1.WatchResponse{}
 		}
 		next.Objects = append(next.Objects, now)
 	}
-	for o := range sent {
+	for o := range t.sent {
 		if !there[o] {
-			delete(sent, o)
+			delete(t.sent, o)
 			next.Removed = append(next.Removed, encodeName(o))
 		}
 	}
-	next.Issuers, next.Proxies, next.Complete = encodeIssuers(r.Issuers), int32(r.Proxies), true // a count
-	return stream.Send(next)
+	last := &peerv1.WatchResponse{Issuers: encodeIssuers(r.Issuers), Proxies: int32(r.Proxies), Complete: true} // a count
+	if len(next.Objects)+len(next.Removed) == 0 && proto.Equal(last, t.last) {
+		return nil
+	}
+	t.last = last
+	next.Issuers, next.Proxies, next.Complete = last.Issuers, last.Proxies, true
+	return t.send(next)
 }

@@ -71,7 +71,7 @@ func All(snapshot *crds.Snapshot, facts Facts) []Desired {
 	for _, o := range snapshot.Ingresses {
 		r.ingress(o)
 	}
-	slices.SortFunc(r.out, func(a, b Desired) int { return a.Object.Compare(b.Object) })
+	slices.SortFunc(r.out, func(a, b Desired) int { return a.Compare(b.Object) })
 	return r.out
 }
 

@@ -423,7 +423,7 @@ func grant(t *testing.T, b *bench, account string, rules []rbacv1.PolicyRule) {
 	// RBAC is eventual: the API server reads its roles by watches.
 	last := rules[len(rules)-1]
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: "system:serviceaccount:" + b.namespace + ":" + account,
+		User:               "system:serviceaccount:" + b.namespace + ":" + account,
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: last.Verbs[0], Group: last.APIGroups[0]},
 	}}
 	review.Spec.ResourceAttributes.Resource, review.Spec.ResourceAttributes.Subresource, _ = strings.Cut(last.Resources[0], "/")
