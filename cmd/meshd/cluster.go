@@ -76,6 +76,7 @@ func newCluster(f serveFlags, log *slog.Logger) (*cluster, error) {
 		return nil, err
 	}
 	config.UserAgent = "meshd"
+	config.QPS = -1 // client-go's 5 a second would hold up every rollout's token reviews; attest bounds those itself
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)

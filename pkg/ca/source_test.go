@@ -362,6 +362,60 @@ func TestWithdrawnCA(t *testing.T) {
 	}
 }
 
+// TestExpiredCAIsReplacedAtOnce: nothing can be signed meanwhile.
+func TestExpiredCAIsReplacedAtOnce(t *testing.T) {
+	clk := clocktest.New(time.Now().Truncate(time.Second))
+	in := func() ca.Intermediate {
+		root := outside{}.sign(t, authorityTemplate("root", clk.Now()), ecKey(t, elliptic.P256()))
+		in, err := ca.ParseIntermediate(certPEM(root), keyPEM(t, root.key, "PRIVATE KEY"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	first := in()
+	a, err := ca.New(ca.Config{TrustDomain: catest.TrustDomain, Intermediate: &first, Clock: clk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clk.Advance(1001 * time.Hour)
+	_, csr := catest.CSR(t, &x509.CertificateRequest{})
+	if _, err := a.Sign(accounts(t), csr, 0); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("below an expired CA: %v", err)
+	}
+	if err := a.SetIntermediate(first); err == nil || !strings.Contains(err.Error(), "it expired at") {
+		t.Errorf("the expired one again: %v", err)
+	}
+	second := in()
+	if err := a.SetIntermediate(second); err != nil || a.Waiting() != nil {
+		t.Fatalf("%v, waiting %v", err, a.Waiting())
+	}
+	issue(t, a, clk.Now(), 0)
+	if len(a.Roots()) != 1 {
+		t.Errorf("%d roots: an expired one is trusted", len(a.Roots()))
+	}
+}
+
+// FuzzIntermediate: whatever a Secret holds, what passes fits together, and no error quotes the key.
+func FuzzIntermediate(f *testing.F) {
+	root := outside{}.sign(f, authorityTemplate("root", time.Now()), ecKey(f, elliptic.P256()))
+	key := keyPEM(f, root.key, "PRIVATE KEY")
+	f.Add(certPEM(root), key, certPEM(root))
+	f.Add(certPEM(root, root), key, []byte{})
+	f.Add([]byte("-----BEGIN CERTIFICATE-----"), []byte("x"), []byte("y"))
+	f.Fuzz(func(t *testing.T, crt, key, roots []byte) {
+		in, err := ca.ParseIntermediate(crt, key, roots)
+		switch {
+		case err != nil:
+			if len(key) > 40 && strings.Contains(err.Error(), string(key)) {
+				t.Error("the error quotes the key")
+			}
+		case len(in.Chain) == 0 || in.Key == nil || len(in.Roots) == 0:
+			t.Errorf("%d certificates, %d roots", len(in.Chain), len(in.Roots))
+		}
+	})
+}
+
 // TestOwnRootBesideGiven: after a restart with a given CA the root of the store is trusted, and none is made where there is none.
 func TestOwnRootBesideGiven(t *testing.T) {
 	now := time.Now().Truncate(time.Second)

@@ -47,9 +47,9 @@ type TokenReviews interface {
 
 // Reviewer is a Verifier whose answers the API server confirms: the account and
 // the bound pod exist now, with these UIDs. It fails closed: without the API
-// server nobody is attested. Certificates outlive that: they are renewed at
-// half-life, so that an outage of less than half their life (30 min of 1 h)
-// costs none.
+// server nobody is attested. Certificates outlive that: agents renew them when
+// four to six tenths of their life have passed, so that an outage of less than
+// the other four tenths (24 min of 1 h) costs none.
 type Reviewer struct {
 	verifier *Verifier
 	reviews  TokenReviews

@@ -79,6 +79,8 @@ func New(config *rest.Config, o Options) (*Signer, error) {
 	if err := errors.Join(corev1.AddToScheme(scheme), certificatesv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the API server's own fairness bounds it: client-go's 5 a second would hold up a rollout
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("pod certificates: %w", err)

@@ -75,6 +75,8 @@ func New(config *rest.Config, o Options) (*Publisher, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the API server's own fairness bounds it: client-go's 5 a second would hold up a rollout
 	c, err := client.New(config, client.Options{Scheme: scheme()})
 	if err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
