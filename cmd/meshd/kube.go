@@ -7,11 +7,13 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/meshd-io/meshd/internal/version"
 )
@@ -42,6 +44,7 @@ func (f kubeFlags) config() (*rest.Config, error) {
 	case err != nil:
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
+	ctrllog.SetLogger(logr.Discard()) // a tool's errors are what it returns
 	config.UserAgent = "meshd/" + version.Version
 	config.QPS, config.Burst = 50, 100 // one command of one user
 	config.WarningHandler = rest.NoWarnings{}

@@ -6,12 +6,16 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-logr/logr"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/meshd-io/meshd/internal/kubetest"
 )
 
 var cluster kubetest.Shared
 
 func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
 	code := m.Run()
 	cluster.Stop()
 	os.Exit(code)
