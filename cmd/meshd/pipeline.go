@@ -30,12 +30,13 @@ const promotionPace = time.Second
 // Everything that arrives while it works is merged: it takes the newest
 // snapshot and the set of keys that have changed, whatever came in between.
 type pipeline struct {
-	config  compile.Config
-	cache   *cache.Cache
-	book    *acks.Book
-	rekey   func()
-	metrics *telemetry.Metrics
-	log     *slog.Logger
+	config   compile.Config
+	compiler *compile.Compiler
+	cache    *cache.Cache
+	book     *acks.Book
+	rekey    func()
+	metrics  *telemetry.Metrics
+	log      *slog.Logger
 
 	mesh atomic.Pointer[model.Mesh]
 	wake chan struct{}
@@ -44,7 +45,6 @@ type pipeline struct {
 	next     *input // not compiled yet; nil when there is none
 	current  input
 	findings []report.Finding // of the source and of compile
-	memory   compile.Memory
 	demand   map[scope.Key]scope.Demand
 	active   map[scope.Key]*activeKey
 	working  bool
@@ -67,7 +67,7 @@ type activeKey struct {
 
 func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
 	return &pipeline{
-		config: config, cache: c, book: book, metrics: metrics, log: log,
+		config: config, compiler: compile.NewCompiler(), cache: c, book: book, metrics: metrics, log: log,
 		rekey: func() {}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		demand: map[scope.Key]scope.Demand{}, active: map[scope.Key]*activeKey{},
 	}
@@ -200,7 +200,7 @@ func (p *pipeline) forget() {
 	var gone []scope.Key
 	p.mu.Lock()
 	for key := range p.active {
-		if mesh.Workloads[key] == nil && !live[key] {
+		if _, there := mesh.Workloads.Get(key); !there && !live[key] {
 			delete(p.active, key)
 			gone = append(gone, key)
 		}
@@ -214,16 +214,15 @@ func (p *pipeline) forget() {
 func (p *pipeline) compile(in input) {
 	began := time.Now()
 	config := p.config
-	config.Accepted, config.Trust = p.memory, in.trust
-	mesh, findings := compile.Compile(in.snapshot, config)
+	config.Trust = in.trust
+	mesh, findings := p.compiler.Compile(in.snapshot, config)
 	p.metrics.Compiled(time.Since(began), len(findings))
-	memory := compile.Remember(p.memory, in.snapshot, findings)
 	p.mesh.Store(mesh)
 
 	findings = report.Sort(append(slices.Clone(in.findings), findings...))
 	p.tell(findings)
 	p.mu.Lock()
-	p.current, p.memory, p.findings = in, memory, findings
+	p.current, p.findings = in, findings
 	for _, a := range p.active {
 		a.dirty = true
 	}
@@ -336,9 +335,9 @@ func (p *pipeline) PodKnown(namespace, name, uid string) (known, ok bool) {
 	if mesh == nil {
 		return false, false
 	}
-	pod := mesh.Pods[model.Name{Namespace: namespace, Name: name}]
+	pod, _ := mesh.Pods.Get(model.Name{Namespace: namespace, Name: name})
 	if pod == nil {
-		return false, len(mesh.Pods) > 0 // a pod not seen yet asks again soon
+		return false, mesh.Pods.Len() > 0 // a pod not seen yet asks again soon
 	}
 	if pod.UID == "" {
 		return false, false // from a source without UIDs

@@ -112,7 +112,7 @@ func fromFiles(path string, workload model.Name) (translation, error) {
 func translate(out, errs io.Writer, in translation, output string) error {
 	mesh, compiled := compile.Compile(in.snapshot, in.config)
 	findings := slices.Concat(in.findings, compiled)
-	pod := mesh.Pods[in.pod]
+	pod, _ := mesh.Pods.Get(in.pod)
 	if pod == nil || !pod.InMesh {
 		return errors.Join(fmt.Errorf("%s/%s is not in the mesh: it has no sidecar (label its namespace or pod meshd.io/inject: enabled)",
 			in.pod.Namespace, in.pod.Name), tell(errs, findings))

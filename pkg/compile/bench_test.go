@@ -2,6 +2,8 @@ package compile
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,14 +49,77 @@ func bigMesh(n int) *crds.Snapshot {
 	return snap
 }
 
+var benchConfig = Config{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+
+// BenchmarkCompile compiles from nothing.
 func BenchmarkCompile(b *testing.B) {
-	for _, n := range []int{100, 1000} {
+	for _, n := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprintf("%d-services", n), func(b *testing.B) {
 			snap := bigMesh(n)
 			b.ReportAllocs()
 			for b.Loop() {
-				Compile(snap, Config{})
+				Compile(snap, benchConfig)
 			}
 		})
+	}
+}
+
+// BenchmarkChange compiles after one object has changed.
+func BenchmarkChange(b *testing.B) {
+	changes := []struct {
+		name string
+		make func(snap *crds.Snapshot, i, turn int)
+	}{
+		{"endpoints", func(s *crds.Snapshot, i, turn int) {
+			s.EndpointSlices = slices.Clone(s.EndpointSlices)
+			s.EndpointSlices[i] = s.EndpointSlices[i].DeepCopy()
+			s.EndpointSlices[i].Endpoints[0].Conditions.Ready = new(turn%2 == 0)
+		}},
+		{"policy", func(s *crds.Snapshot, i, turn int) {
+			s.TrafficPolicies = slices.Clone(s.TrafficPolicies)
+			s.TrafficPolicies[i] = s.TrafficPolicies[i].DeepCopy()
+			s.TrafficPolicies[i].Generation++
+			s.TrafficPolicies[i].Spec.Timeout.Request = meshv1a1.Duration(fmt.Sprintf("%ds", 1+turn%2))
+		}},
+		{"service", func(s *crds.Snapshot, i, turn int) {
+			s.Services = slices.Clone(s.Services)
+			if turn%2 == 1 {
+				s.Services = slices.DeleteFunc(s.Services, func(s *corev1.Service) bool { return s.Name == "new" })
+				return
+			}
+			added := s.Services[i].DeepCopy()
+			added.Name, added.Spec.ClusterIP = "new", "10.97.0.1"
+			s.Services = append(s.Services, added)
+		}},
+		{"pod", func(s *crds.Snapshot, i, turn int) {
+			s.Pods = slices.Clone(s.Pods)
+			s.Pods[i] = s.Pods[i].DeepCopy()
+			s.Pods[i].Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: []corev1.ConditionStatus{"True", "False"}[turn%2]}}
+		}},
+		{"annotation", func(s *crds.Snapshot, i, turn int) {
+			s.Services = slices.Clone(s.Services)
+			s.Services[i] = s.Services[i].DeepCopy()
+			s.Services[i].Annotations = map[string]string{"turn": fmt.Sprint(turn)}
+		}},
+	}
+	for _, n := range []int{100, 1000, 10000} {
+		c := NewCompiler()
+		snap := bigMesh(n)
+		c.Compile(snap, benchConfig)
+		for _, change := range changes {
+			b.Run(fmt.Sprintf("%s/%d-services", change.name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				turn := 0
+				for b.Loop() {
+					b.StopTimer()
+					next := *snap
+					change.make(&next, turn%n, turn)
+					snap = &next
+					turn++
+					b.StartTimer()
+					c.Compile(snap, benchConfig)
+				}
+			})
+		}
 	}
 }

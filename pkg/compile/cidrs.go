@@ -2,7 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -11,38 +10,41 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// cover fills in the mesh's CIDRs and tells whose addresses lie outside: a
-// sidecar would never ask for those, and carry them as traffic that leaves the
-// mesh. An address that pods share with their node is none of the mesh's.
-func cover(mesh *model.Mesh, flag, cluster []netip.Prefix) []report.Finding {
-	cidrs := slices.Concat(mesh.Settings.CIDRs, flag, cluster)
-	if len(cidrs) == 0 {
-		// Each address covers itself: nothing lies outside.
-		for _, a := range slices.Concat(slices.Collect(maps.Keys(mesh.PodsByAddress)), slices.Collect(maps.Keys(mesh.ServicesByAddress))) {
-			cidrs = append(cidrs, netip.PrefixFrom(a, a.BitLen()))
-		}
-		mesh.Settings.CIDRs = sortPrefixes(cidrs)
+// uncovered tells that an address lies outside of the mesh's CIDRs: a sidecar
+// would never ask for it, and carry it as traffic that leaves the mesh. Without
+// CIDRs each address covers itself.
+func uncovered(a netip.Addr, cidrs []netip.Prefix, o report.Origin, field string) []report.Finding {
+	if len(cidrs) == 0 || slices.ContainsFunc(cidrs, func(p netip.Prefix) bool { return p.Contains(a) }) {
 		return nil
 	}
-	mesh.Settings.CIDRs = sortPrefixes(cidrs)
-	var fs []report.Finding
-	check := func(a netip.Addr, o report.Origin, field string) {
-		if !slices.ContainsFunc(cidrs, func(p netip.Prefix) bool { return p.Contains(a) }) {
-			fs = append(fs, object.Refused(o, report.OutsideCIDRs, field,
-				"%s lies outside of the mesh's CIDRs %v and is treated as outside of the mesh: add its network to MeshConfig's spec.cidrs", a, mesh.Settings.CIDRs))
+	return []report.Finding{object.Refused(o, report.OutsideCIDRs, field,
+		"%s lies outside of the mesh's CIDRs %v and is treated as outside of the mesh: add its network to MeshConfig's spec.cidrs", a, cidrs)}
+}
+
+// oneByOne are the addresses of all pods and Services. Where they are those of
+// the mesh before, so are the prefixes.
+func oneByOne(mesh, before *model.Mesh) []netip.Prefix {
+	if before != nil && sameKeys(mesh.PodsByAddress, before.PodsByAddress) && sameKeys(mesh.ServicesByAddress, before.ServicesByAddress) {
+		return before.Settings.CIDRs
+	}
+	var out []netip.Prefix
+	for a := range mesh.PodsByAddress.All() {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	for a := range mesh.ServicesByAddress.All() {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return sortPrefixes(out)
+}
+
+func sameKeys[K, V comparable](a, b model.Map[K, V]) bool {
+	for k := range a.Changes(b) {
+		_, inA := a.Get(k)
+		if _, inB := b.Get(k); inA != inB {
+			return false
 		}
 	}
-	for a, p := range mesh.PodsByAddress {
-		field := "status.podIPs"
-		if p.Origin.Kind == "Workload" {
-			field = "spec.addresses"
-		}
-		check(a, p.Origin, field)
-	}
-	for a, s := range mesh.ServicesByAddress {
-		check(a, s.Origin, "spec.clusterIPs")
-	}
-	return fs
+	return true
 }
 
 func sortPrefixes(ps []netip.Prefix) []netip.Prefix {

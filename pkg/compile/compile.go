@@ -3,10 +3,10 @@ package compile
 import (
 	"cmp"
 	"net/netip"
+	"reflect"
+	"slices"
 
-	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
-	"github.com/meshd-io/meshd/pkg/compile/services"
 	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
@@ -27,51 +27,68 @@ type Config struct {
 	// TrustDomain is the one that live proxies have certificates of: MeshConfig
 	// may not change it. "" when no proxies live.
 	TrustDomain string
-	// Accepted are the last good versions of policies.
-	Accepted Memory
 }
 
-// Compile compiles a snapshot. The findings are sorted and distinct.
+// Compiler compiles the snapshots of one history. What a snapshot has in common
+// with the one before it is not compiled again, and is the same pointer in the
+// new Mesh; objects are told apart by their pointers. The result is what a new
+// Compiler would give that remembers the same last good versions.
+//
+// It belongs to one goroutine; what it gives is immutable.
+type Compiler struct {
+	memory memory
+	basis  basis
+	last   *crds.Snapshot // that the tables hold
+	tables *tables
+
+	mesh     *model.Mesh
+	loose    []report.Finding // of objects that are in no table
+	findings []report.Finding
+}
+
+// basis is what everything depends on: another one is another mesh.
+type basis struct {
+	defaults policy.Defaults
+	system   string
+}
+
+// NewCompiler has compiled nothing and remembers nothing.
+func NewCompiler() *Compiler { return &Compiler{memory: newMemory()} }
+
+// Compile compiles one snapshot that has no history.
 func Compile(snap *crds.Snapshot, config Config) (*model.Mesh, []report.Finding) {
-	system := cmp.Or(config.SystemNamespace, DefaultSystemNamespace)
-	s, fs := settingsOf(snap, config)
-	add := func(more []report.Finding) { fs = append(fs, more...) }
-	add(checkCertificateAuthorities(snap))
+	return NewCompiler().Compile(snap, config)
+}
 
-	policies, faults := policy.Read(snap, s.defaults, config.Accepted.policies)
-	add(faults)
-	inventory, faults := services.Take(snap, services.Config{
-		TrustDomain:     s.model.TrustDomain,
-		Aliases:         s.model.TrustDomainAliases,
-		SystemNamespace: system,
-		SelectorKeys:    policies.SelectorKeys(),
-	})
-	add(faults)
-	add(policies.Unresolved(inventory))
-	carriages, faults := policies.Traffic(inventory.ServiceNames())
-	add(faults)
-	workloads, faults := inventory.Workloads(carriages)
-	add(faults)
-	add(policies.Bind(workloads, inventory))
-	byName, byAddress, faults := inventory.Services(carriages, workloads)
-	add(faults)
-
-	mesh := &model.Mesh{
-		Settings:          s.model,
-		Trust:             config.Trust,
-		Workloads:         workloads,
-		Services:          byName,
-		ServicesByAddress: byAddress,
-		Gateways:          map[model.WorkloadKey]*model.Gateway{},
+// Compile compiles the next snapshot. The findings are sorted and distinct; nobody may change them.
+func (c *Compiler) Compile(snap *crds.Snapshot, config Config) (*model.Mesh, []report.Finding) {
+	s, loose := c.memory.settings(snap, config)
+	loose = append(loose, checkCertificateAuthorities(snap)...)
+	for _, obj := range snap.RequestAuthentications {
+		loose = append(loose, policy.Unsupported(obj))
 	}
-	mesh.Pods, mesh.PodsByAddress = inventory.Model()
-	add(cover(mesh, config.CIDRs, snap.CIDRs))
-
-	key := model.WorkloadKey{Kind: model.GatewayProxy, Namespace: system, ServiceAccount: services.IngressServiceAccount}
-	gateway, needed, faults := ingress.Compile(snap, key, byName)
-	add(faults)
-	if needed {
-		mesh.Gateways[key] = gateway
+	basis := basis{defaults: s.defaults, system: cmp.Or(config.SystemNamespace, DefaultSystemNamespace)}
+	fresh := c.tables == nil || !reflect.DeepEqual(basis, c.basis)
+	if fresh {
+		c.basis, c.tables, c.last, c.mesh = basis, newTables(basis), &crds.Snapshot{}, nil
+		c.memory.forget(snap)
 	}
-	return mesh, report.Sort(fs)
+	cidrs := sortPrefixes(slices.Concat(s.model.CIDRs, config.CIDRs, snap.CIDRs))
+	c.tables.cidrs.Set(struct{}{}, cidrs)
+	c.feed(snap)
+	c.tables.graph.Update()
+	c.last = snap
+
+	mesh := c.tables.mesh()
+	mesh.Settings, mesh.Trust = s.model, config.Trust
+	mesh.Settings.CIDRs = cidrs
+	if len(cidrs) == 0 {
+		mesh.Settings.CIDRs = oneByOne(mesh, c.mesh)
+	}
+	c.mesh = mesh
+	if g := c.tables.graph; g.Retold() || fresh || !slices.Equal(loose, c.loose) {
+		c.loose = loose
+		c.findings = report.Sort(append(g.Findings(), loose...))
+	}
+	return mesh, c.findings
 }

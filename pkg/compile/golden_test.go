@@ -99,9 +99,9 @@ func (c testCase) snapshots(t *testing.T) ([]*crds.Snapshot, []report.Finding) {
 
 // compileAll compiles the states one after the other and gives the last result.
 func compileAll(snaps []*crds.Snapshot, config Config) (mesh *model.Mesh, findings []report.Finding) {
+	c := NewCompiler()
 	for _, snap := range snaps {
-		mesh, findings = Compile(snap, config)
-		config.Accepted = Remember(config.Accepted, snap, findings)
+		mesh, findings = c.Compile(snap, config)
 	}
 	return mesh, findings
 }
@@ -171,5 +171,6 @@ func standardTraffic(t *testing.T) model.Traffic {
 	if len(fs) > 0 {
 		t.Fatal(fmt.Sprint(fs))
 	}
-	return mesh.Services[model.Name{Namespace: "ns", Name: "s"}].Ports[0].Backend.Traffic
+	service, _ := mesh.Services.Get(model.Name{Namespace: "ns", Name: "s"})
+	return service.Ports[0].Backend.Traffic
 }

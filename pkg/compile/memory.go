@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"maps"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
@@ -11,48 +13,54 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// Memory holds the last good versions of meshd's policies: what stays in force
-// when an object is changed into one that cannot be compiled. It is immutable;
-// the zero value remembers nothing.
-type Memory struct {
-	meshConfig *meshv1a1.MeshConfig
-	policies   policy.LastGood
+// memory holds the last good versions of meshd's policies: what stays in force
+// when an object is changed into one that cannot be compiled. An object that is
+// gone is forgotten.
+type memory struct {
+	meshConfigs           map[model.Name]*meshv1a1.MeshConfig
+	peerAuthentications   map[model.Name]*meshv1a1.PeerAuthentication
+	authorizationPolicies map[model.Name]*meshv1a1.AuthorizationPolicy
+	trafficPolicies       map[model.Name]*meshv1a1.TrafficPolicy
 }
 
-// Remember gives the memory after a compilation: it takes in the objects that
-// were accepted, keeps what it has of those that were not, and forgets those
-// that are gone. The findings are Compile's on the same snapshot.
-func Remember(previous Memory, snap *crds.Snapshot, findings []report.Finding) Memory {
-	bad := map[report.Object]bool{}
-	for _, f := range findings {
-		if f.Condition == report.Accepted && !f.Reason.Informs() {
-			bad[f.Object] = true
-		}
+func newMemory() memory {
+	return memory{
+		meshConfigs:           map[model.Name]*meshv1a1.MeshConfig{},
+		peerAuthentications:   map[model.Name]*meshv1a1.PeerAuthentication{},
+		authorizationPolicies: map[model.Name]*meshv1a1.AuthorizationPolicy{},
+		trafficPolicies:       map[model.Name]*meshv1a1.TrafficPolicy{},
 	}
-	next := Memory{policies: policy.LastGood{
-		PeerAuthentications:   remember("PeerAuthentication", previous.policies.PeerAuthentications, snap.PeerAuthentications, bad),
-		AuthorizationPolicies: remember("AuthorizationPolicy", previous.policies.AuthorizationPolicies, snap.AuthorizationPolicies, bad),
-		TrafficPolicies:       remember("TrafficPolicy", previous.policies.TrafficPolicies, snap.TrafficPolicies, bad),
-	}}
-	last := map[model.Name]*meshv1a1.MeshConfig{}
-	if previous.meshConfig != nil {
-		last[object.Name(previous.meshConfig)] = previous.meshConfig
-	}
-	next.meshConfig = remember("MeshConfig", last, snap.MeshConfigs, bad)[model.Name{Name: defaultName}]
-	return next
 }
 
-func remember[O metav1.Object](kind string, previous map[model.Name]O, objects []O, bad map[report.Object]bool) map[model.Name]O {
-	next := map[model.Name]O{}
+// inForce reads an object, falling back to its last good version, and remembers
+// what is the last good version from now on.
+func inForce[O policy.Object, C any](last map[model.Name]O, obj O, read func(O) (C, []report.Finding)) (c C, ok bool, fs []report.Finding) {
+	name := object.Name(obj)
+	c, accepted, ok, fs := policy.InForce(obj, last[name], read)
+	remember(last, obj, accepted)
+	return c, ok, fs
+}
+
+func remember[O metav1.Object](last map[model.Name]O, obj O, accepted bool) {
+	name := object.Name(obj)
+	if accepted {
+		last[name] = obj
+	} else if before, there := last[name]; there && before.GetUID() != obj.GetUID() {
+		delete(last, name)
+	}
+}
+
+// forget drops what is not in the snapshot.
+func (m memory) forget(snap *crds.Snapshot) {
+	keep(m.peerAuthentications, snap.PeerAuthentications)
+	keep(m.authorizationPolicies, snap.AuthorizationPolicies)
+	keep(m.trafficPolicies, snap.TrafficPolicies)
+}
+
+func keep[O metav1.Object](last map[model.Name]O, objects []O) {
+	there := make(map[model.Name]bool, len(objects))
 	for _, obj := range objects {
-		name := object.Name(obj)
-		if !bad[report.Object{Kind: kind, Namespace: name.Namespace, Name: name.Name}] {
-			next[name] = obj
-			continue
-		}
-		if last, ok := previous[name]; ok && last.GetUID() == obj.GetUID() {
-			next[name] = last
-		}
+		there[object.Name(obj)] = true
 	}
-	return next
+	maps.DeleteFunc(last, func(n model.Name, _ O) bool { return !there[n] })
 }

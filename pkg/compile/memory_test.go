@@ -10,38 +10,37 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-func TestRememberForgetsWhatIsGone(t *testing.T) {
-	policy := "{apiVersion: meshd.io/v1alpha1, kind: PeerAuthentication, metadata: {name: p, namespace: shop}, spec: {mode: Permissive}}"
-	snap := decodeLax(t, []byte(policy))
-	_, fs := Compile(snap, Config{})
-	first := Remember(Memory{}, snap, fs)
-	name := model.Name{Namespace: "shop", Name: "p"}
-	if first.policies.PeerAuthentications[name] == nil {
-		t.Fatal("an accepted policy was not remembered")
-	}
-	if second := Remember(first, &crds.Snapshot{}, nil); second.policies.PeerAuthentications[name] != nil {
-		t.Error("a deleted policy is still remembered")
-	}
-	if first.policies.PeerAuthentications[name] == nil {
-		t.Error("remembering changed the memory before")
+func TestMemoryForgetsWhatIsGone(t *testing.T) {
+	snap := decodeLax(t, []byte("{kind: PeerAuthentication, metadata: {name: p, namespace: shop}, spec: {mode: Permissive}}"))
+	other := decodeLax(t, []byte("{kind: MeshConfig, metadata: {name: default}, spec: {trustDomain: example.org}}"))
+	for name, then := range map[string]*crds.Snapshot{"deleted": {}, "deleted while everything changes": other} {
+		c := NewCompiler()
+		c.Compile(snap, Config{})
+		if len(c.memory.peerAuthentications) != 1 {
+			t.Fatal("an accepted policy was not remembered")
+		}
+		c.Compile(then, Config{})
+		if len(c.memory.peerAuthentications) != 0 {
+			t.Errorf("%s: it is still remembered", name)
+		}
 	}
 }
 
-func TestRememberKeepsOverriddenPolicies(t *testing.T) {
+func TestMemoryKeepsOverriddenPolicies(t *testing.T) {
 	snap := decodeLax(t, []byte("{kind: PeerAuthentication, metadata: {name: a, namespace: shop}, spec: {mode: Strict}}\n---\n"+
 		"{kind: PeerAuthentication, metadata: {name: b, namespace: shop}, spec: {mode: Disable}}\n---\n"+
 		"{kind: Pod, metadata: {name: x, namespace: shop}, spec: {initContainers: [{name: meshd-proxy}]}}"))
-	_, fs := Compile(snap, Config{})
+	c := NewCompiler()
+	_, fs := c.Compile(snap, Config{})
 	if len(fs) != 1 || fs[0].Reason != report.Overridden {
 		t.Fatalf("findings %v", fs)
 	}
-	memory := Remember(Memory{}, snap, fs)
-	if memory.policies.PeerAuthentications[model.Name{Namespace: "shop", Name: "b"}] == nil {
+	if c.memory.peerAuthentications[model.Name{Namespace: "shop", Name: "b"}] == nil {
 		t.Error("an overridden policy is accepted, yet it was not remembered")
 	}
 }
 
-func TestRememberOutlivesSeveralBrokenVersions(t *testing.T) {
+func TestMemoryOutlivesSeveralBrokenVersions(t *testing.T) {
 	good := decodeLax(t, []byte("{kind: MeshConfig, metadata: {name: default}, spec: {trustDomain: example.org}}"))
 	bad := decodeLax(t, []byte("{kind: MeshConfig, metadata: {name: default}, spec: {trustDomain: 'a b'}}"))
 	mesh, _ := compileAll([]*crds.Snapshot{good, bad, bad, bad}, Config{})

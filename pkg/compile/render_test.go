@@ -27,7 +27,7 @@ func render(t *testing.T, mesh *model.Mesh, fields []string, findings []report.F
 		if name == "Findings" {
 			continue
 		}
-		v := reflect.ValueOf(mesh).Elem().FieldByName(name)
+		v := reflect.ValueOf(flatten(mesh)).FieldByName(name)
 		if !v.IsValid() {
 			t.Fatalf("a Mesh has no field %s", name)
 		}

@@ -33,9 +33,9 @@ type settings struct {
 	defaults policy.Defaults
 }
 
-// settingsOf compiles MeshConfig "default"; where it cannot be, its last good
+// settings compiles MeshConfig "default"; where it cannot be, its last good
 // version, then the defaults.
-func settingsOf(snap *crds.Snapshot, config Config) (settings, []report.Finding) {
+func (m memory) settings(snap *crds.Snapshot, config Config) (settings, []report.Finding) {
 	var fs []report.Finding
 	var current *meshv1a1.MeshConfig
 	for _, obj := range snap.MeshConfigs {
@@ -46,15 +46,19 @@ func settingsOf(snap *crds.Snapshot, config Config) (settings, []report.Finding)
 		current = obj
 	}
 	out := readMeshConfig(&meshv1a1.MeshConfig{}, report.Origin{}, config.TrustDomain)
-	if current != nil {
+	if current == nil {
+		clear(m.meshConfigs)
+	} else {
 		read := readMeshConfig(current, object.Origin("MeshConfig", current), config.TrustDomain)
 		fs = append(fs, read.findings...)
-		if last := config.Accepted.meshConfig; len(read.findings) > 0 && last != nil {
+		accepted := len(read.findings) == 0
+		if last := m.meshConfigs[object.Name(current)]; !accepted && last != nil {
 			read = readMeshConfig(last, object.Origin("MeshConfig", last), config.TrustDomain)
 		}
 		if len(read.findings) == 0 {
 			out = read
 		}
+		remember(m.meshConfigs, current, accepted)
 	}
 	if config.TrustDomain != "" {
 		out.model.TrustDomain, out.defaults.TrustDomain = config.TrustDomain, config.TrustDomain

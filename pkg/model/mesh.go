@@ -8,24 +8,25 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// Mesh is everything that meshd knows, compiled.
+// Mesh is everything that meshd knows, compiled. Meshes of one history share
+// what they have in common: the same pointer is the same value.
 type Mesh struct {
 	Settings Settings
 	// Trust is what workloads trust each other by.
 	Trust Trust
 	// Workloads by key: all pods (and Workload objects) of one namespace,
 	// service account and set of labels that any selector looks at.
-	Workloads map[WorkloadKey]*Workload
+	Workloads Map[WorkloadKey, *Workload]
 	// Pods by namespace/name: pods in the mesh and outside of it, and Workload objects.
-	Pods map[Name]*Pod
+	Pods Map[Name, *Pod]
 	// PodsByAddress finds the pod behind an address.
-	PodsByAddress map[netip.Addr]*Pod
+	PodsByAddress Map[netip.Addr, *Pod]
 	// Services by namespace/name.
-	Services map[Name]*Service
+	Services Map[Name, *Service]
 	// ServicesByAddress finds the Service of a ClusterIP.
-	ServicesByAddress map[netip.Addr]*Service
+	ServicesByAddress Map[netip.Addr, *Service]
 	// Gateways by the key of their workload.
-	Gateways map[WorkloadKey]*Gateway
+	Gateways Map[WorkloadKey, *Gateway]
 }
 
 // Name is a namespaced name.

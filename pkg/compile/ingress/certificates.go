@@ -18,7 +18,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/meshd-io/meshd/pkg/compile/object"
-	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )
@@ -35,7 +34,7 @@ type served struct {
 
 // certifier decides which Secret answers for which name: the oldest Ingress's.
 type certifier struct {
-	secrets  map[model.Name]*corev1.Secret
+	around   Surroundings
 	served   map[model.Name]*served
 	owners   map[string]claimed
 	findings []report.Finding
@@ -48,14 +47,11 @@ type claimed struct {
 }
 
 // certificates are the usable certificates of all Ingresses, sorted by name of the Secret.
-func certificates(snap *crds.Snapshot, ingresses []*networkingv1.Ingress) ([]model.GatewayCertificate, []report.Finding) {
+func certificates(ingresses []*networkingv1.Ingress, around Surroundings) ([]model.GatewayCertificate, []report.Finding) {
 	c := &certifier{
-		secrets: map[model.Name]*corev1.Secret{},
-		served:  map[model.Name]*served{},
-		owners:  map[string]claimed{},
-	}
-	for _, s := range snap.Secrets {
-		c.secrets[object.Name(s)] = s
+		around: around,
+		served: map[model.Name]*served{},
+		owners: map[string]claimed{},
 	}
 	for _, in := range ingresses {
 		for i, t := range in.Spec.TLS {
@@ -83,18 +79,17 @@ func (c *certifier) entry(in *networkingv1.Ingress, field string, t networkingv1
 	hosts, anyName, faults := tlsHosts(o, field, t, in.Spec.Rules)
 	c.findings = append(c.findings, faults...)
 	if s := c.served[name]; s == nil {
-		secret := c.secrets[name]
-		if secret == nil {
+		secret := c.around.Certificate(name)
+		if !secret.Found {
 			c.findings = append(c.findings, object.Unresolved(o, report.NotFound, field+".secretName", "there is no Secret %s: its hosts get no TLS", name))
 			return
 		}
-		chain, key, err := keyPair(secret)
-		if err != nil {
-			c.findings = append(c.findings, object.Unresolved(o, report.InvalidCertificate, field+".secretName", "Secret %s: %v: its hosts get no TLS", name, err))
+		if secret.Fault != "" {
+			c.findings = append(c.findings, object.Unresolved(o, report.InvalidCertificate, field+".secretName", "Secret %s: %s: its hosts get no TLS", name, secret.Fault))
 			return
 		}
 		c.served[name] = &served{
-			GatewayCertificate: model.GatewayCertificate{Name: name, Chain: chain, Key: key, Origin: object.Origin("Secret", secret)},
+			GatewayCertificate: model.GatewayCertificate{Name: name, Chain: secret.Chain, Key: secret.Key, Origin: secret.Origin},
 			hosts:              map[string]bool{},
 		}
 	}
@@ -139,6 +134,24 @@ func tlsHosts(o report.Origin, field string, t networkingv1.IngressTLS, rules []
 		}
 	}
 	return hosts, len(rules) == 0, nil
+}
+
+// Certificate is a Secret's chain and key, or what is wrong with them.
+type Certificate struct {
+	Found      bool
+	Fault      string
+	Chain, Key string // PEM
+	Origin     report.Origin
+}
+
+// CertificateOf reads a Secret.
+func CertificateOf(s *corev1.Secret) Certificate {
+	c := Certificate{Found: true, Origin: object.Origin("Secret", s)}
+	var err error
+	if c.Chain, c.Key, err = keyPair(s); err != nil {
+		c.Fault = err.Error()
+	}
+	return c
 }
 
 // keyPair checks what Envoy would refuse later, and gives clean PEM.

@@ -7,7 +7,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/meshd-io/meshd/pkg/compile/object"
-	"github.com/meshd-io/meshd/pkg/crds"
 )
 
 const (
@@ -19,15 +18,15 @@ const (
 	classAnnotation = "kubernetes.io/ingress.class"
 )
 
-// ours are the Ingresses of meshd's classes, older first.
-func ours(snap *crds.Snapshot) []*networkingv1.Ingress {
+// Ours are the Ingresses of meshd's classes, the older first.
+func Ours(ingresses []*networkingv1.Ingress, classes []*networkingv1.IngressClass) []*networkingv1.Ingress {
 	var out []*networkingv1.Ingress
-	for _, in := range snap.Ingresses {
-		if Claims(in, snap.IngressClasses) {
+	for _, in := range ingresses {
+		if Claims(in, classes) {
 			out = append(out, in)
 		}
 	}
-	slices.SortFunc(out, func(a, b *networkingv1.Ingress) int { return object.Age(a, b) })
+	slices.SortFunc(out, func(a, b *networkingv1.Ingress) int { return object.AgeOf(a).Compare(object.AgeOf(b)) })
 	return out
 }
 

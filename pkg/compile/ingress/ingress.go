@@ -9,7 +9,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/meshd-io/meshd/pkg/compile/object"
-	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )
@@ -23,14 +22,46 @@ const (
 // anyHost is the virtual host of rules that name none.
 const anyHost = "*"
 
-// Compile makes the gateway of all Ingresses; ok is false where none needs one.
-func Compile(snap *crds.Snapshot, key model.WorkloadKey, services map[model.Name]*model.Service) (g *model.Gateway, ok bool, fs []report.Finding) {
-	ingresses := ours(snap)
-	if len(ingresses) == 0 {
-		return nil, false, nil
+// Backend is a Service's port, as far as a route needs it.
+type Backend struct {
+	Service, Port bool // whether there are such ones
+	Ref           model.BackendRef
+	Traffic       model.Traffic
+	// Ready: it has an endpoint that is.
+	Ready bool
+}
+
+// Surroundings are what Ingresses name.
+type Surroundings interface {
+	Backend(service model.Name, port networkingv1.ServiceBackendPort) Backend
+	Certificate(secret model.Name) Certificate
+}
+
+// BackendOf finds a port of a Service; nil is no Service.
+func BackendOf(s *model.Service, port networkingv1.ServiceBackendPort) Backend {
+	if s == nil {
+		return Backend{}
 	}
-	c := &compiler{services: services, hosts: map[string]*virtualHost{}}
-	g = &model.Gateway{Key: key, Name: model.Name{Namespace: key.Namespace, Name: key.ServiceAccount}}
+	i := slices.IndexFunc(s.Ports, func(p model.ServicePort) bool {
+		if port.Name != "" {
+			return p.Name == port.Name
+		}
+		return int32(p.Port) == port.Number
+	})
+	if i < 0 {
+		return Backend{Service: true}
+	}
+	b := s.Ports[i].Backend
+	return Backend{Service: true, Port: true, Ref: b.Ref, Traffic: b.Traffic, Ready: len(b.Endpoints) > 0}
+}
+
+// Compile makes the gateway of all Ingresses of meshd's, the older first; nil where there are none.
+func Compile(ingresses []*networkingv1.Ingress, key model.WorkloadKey, around Surroundings) (*model.Gateway, []report.Finding) {
+	if len(ingresses) == 0 {
+		return nil, nil
+	}
+	c := &compiler{around: around, hosts: map[string]*virtualHost{}}
+	g := &model.Gateway{Key: key, Name: model.Name{Namespace: key.Namespace, Name: key.ServiceAccount}}
 	for _, in := range ingresses {
 		g.Origins = append(g.Origins, object.Origin("Ingress", in))
 		c.ingress(in)
@@ -38,19 +69,19 @@ func Compile(snap *crds.Snapshot, key model.WorkloadKey, services map[model.Name
 	slices.SortFunc(g.Origins, report.Origin.Compare)
 	hosts := c.virtualHosts()
 	g.Listeners = []model.GatewayListener{{Port: httpPort, Hosts: hosts}}
-	certificates, faults := certificates(snap, ingresses)
+	certificates, faults := certificates(ingresses, around)
 	if len(certificates) > 0 {
 		g.Listeners = append(g.Listeners, model.GatewayListener{
 			Port: httpsPort, TLS: true, Certificates: certificates, Hosts: covered(hosts, certificates),
 		})
 	}
-	return g, true, append(c.findings, faults...)
+	return g, append(c.findings, faults...)
 }
 
 // compiler gathers virtual hosts from Ingresses, older ones first.
 type compiler struct {
-	services map[model.Name]*model.Service
-	hosts    map[string]*virtualHost
+	around Surroundings
+	hosts  map[string]*virtualHost
 	// standard is the oldest defaultBackend: it takes what no rule matches.
 	standard *model.Route
 	findings []report.Finding
@@ -175,23 +206,16 @@ func (c *compiler) route(o report.Origin, field string, b networkingv1.IngressBa
 		return unresolved(report.Unsupported, "", "only a Service can be a backend")
 	}
 	name := model.Name{Namespace: o.Namespace, Name: b.Service.Name}
-	service := c.services[name]
-	if service == nil {
+	backend := c.around.Backend(name, b.Service.Port)
+	switch {
+	case !backend.Service:
 		return unresolved(report.NotFound, ".service.name", "there is no Service %s: requests get 503", name)
-	}
-	i := slices.IndexFunc(service.Ports, func(p model.ServicePort) bool {
-		if b.Service.Port.Name != "" {
-			return p.Name == b.Service.Port.Name
-		}
-		return int32(p.Port) == b.Service.Port.Number
-	})
-	if i < 0 {
+	case !backend.Port:
 		return unresolved(report.PortNotFound, ".service.port", "Service %s has no TCP port %s: requests get 503", name, portText(b.Service.Port))
 	}
-	backend := service.Ports[i].Backend
 	route.Backends = []model.WeightedBackend{{Ref: backend.Ref, Weight: 1}}
 	route.Traffic = backend.Traffic
-	if len(backend.Endpoints) == 0 {
+	if !backend.Ready {
 		return unresolved(report.NoEndpoints, ".service", "Service %s has no ready endpoint: requests get 503", name)
 	}
 	return route

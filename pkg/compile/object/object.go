@@ -3,6 +3,7 @@ package object
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,11 +24,17 @@ func Origin(kind string, m metav1.Object) report.Origin {
 	}
 }
 
-// Age orders objects: the older first, then by namespace and name. It is the
-// order of precedence wherever two objects of one level disagree.
-func Age(a, b metav1.Object) int {
-	return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time), Name(a).Compare(Name(b)))
+// Age is what the order of precedence goes by wherever two objects of one level disagree.
+type Age struct {
+	Name model.Name
+	born time.Time
 }
+
+// AgeOf an object.
+func AgeOf(m metav1.Object) Age { return Age{Name: Name(m), born: m.GetCreationTimestamp().Time} }
+
+// Compare orders objects: the older first, then by namespace and name.
+func (a Age) Compare(b Age) int { return cmp.Or(a.born.Compare(b.born), a.Name.Compare(b.Name)) }
 
 // Refused is a finding that an object, or a part of it, is not in force.
 func Refused(o report.Origin, r report.Reason, field, format string, args ...any) report.Finding {

@@ -2,8 +2,8 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
@@ -12,14 +12,21 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// authorization is an AuthorizationPolicy in force.
-type authorization struct {
-	object  metav1.Object
-	origin  report.Origin
-	targets targets
-	deny    bool
-	audit   bool
-	rules   []model.AuthzRule
+// Authorization is an AuthorizationPolicy in force.
+type Authorization struct {
+	Policy
+	deny  bool
+	audit bool
+	rules []model.AuthzRule
+}
+
+// ByName orders policies by name.
+func ByName(a, b *Authorization) int { return a.age.Name.Compare(b.age.Name) }
+
+// Closed is what stays of a policy that cannot be compiled and never could be:
+// an Allow without rules allows nothing, a Deny without rules denies all.
+func (c *Authorization) Closed() *Authorization {
+	return &Authorization{Policy: c.Policy, deny: c.deny, audit: c.audit}
 }
 
 // authzReader reads one object and gathers what is wrong with it.
@@ -35,7 +42,8 @@ func (r *authzReader) refuse(field, format string, args ...any) {
 	r.findings = append(r.findings, object.Refused(r.origin, report.Invalid, field, format, args...))
 }
 
-func readAuthorization(obj *meshv1a1.AuthorizationPolicy, d Defaults) (authorization, []report.Finding) {
+// ReadAuthorization reads the object.
+func ReadAuthorization(obj *meshv1a1.AuthorizationPolicy, d Defaults) (*Authorization, []report.Finding) {
 	r := &authzReader{
 		origin:      object.Origin("AuthorizationPolicy", obj),
 		deny:        obj.Spec.Action == meshv1a1.Deny,
@@ -44,7 +52,8 @@ func readAuthorization(obj *meshv1a1.AuthorizationPolicy, d Defaults) (authoriza
 	}
 	ts, fs := readTargets(r.origin, obj.Spec.TargetRefs, kindNamespace, kindPod, kindService, kindHTTPRoute, kindGRPCRoute, kindGateway)
 	r.findings = fs
-	c := authorization{object: obj, origin: r.origin, targets: ts, deny: r.deny, audit: obj.Spec.Mode == "Audit"}
+	c := &Authorization{Policy: policyOf("AuthorizationPolicy", obj), deny: r.deny, audit: obj.Spec.Mode == "Audit"}
+	c.targets = ts
 	if !r.deny && obj.Spec.Action != meshv1a1.Allow {
 		r.refuse("spec.action", "%q is not Allow or Deny", obj.Spec.Action)
 	}
@@ -81,21 +90,25 @@ func (r *authzReader) rule(field string, rule meshv1a1.AuthorizationRule) (out m
 	return out, len(rule.Sources) == 0 || len(out.Sources) > 0
 }
 
-// bindAuthz puts the policies that apply on a workload's ports: those that
-// select its pods on all, those that target a Service where it leads to.
-func (p *Policies) bindAuthz(w *model.Workload, podLabels labels.Set, inv inventory) {
-	p.bindDefault(&w.Rest)
-	for _, i := range p.authzAt.of(w.Key.Namespace) {
-		if c := p.authz[i]; c.targets.level(podLabels) != none {
+// BindAuthz puts the policies that apply on a workload's ports: those that
+// select its pods on all, those that target a Service where it leads to. broad
+// are those of the namespace that may select the pods, of a Service those that
+// target it; both are sorted by name.
+func BindAuthz(w *model.Workload, podLabels map[string]string, broad []*Authorization, of func(port uint16) []*Authorization, d Defaults) {
+	d.bindDefault(&w.Rest)
+	for _, c := range broad {
+		if c.targets.level(labels.Set(podLabels)) != none {
 			c.bind(&w.Rest.Authz)
 		}
 	}
 	for i := range w.Ports {
 		port := &w.Ports[i]
-		p.bindDefault(port)
-		leading := inv.Leading(w.Key, port.Port)
-		for _, i := range p.authzAt.of(w.Key.Namespace, leading...) {
-			if c := p.authz[i]; c.targets.level(podLabels) != none || c.targets.names(leading) {
+		d.bindDefault(port)
+		direct := of(port.Port)
+		all := slices.Concat(broad, direct)
+		slices.SortFunc(all, ByName)
+		for _, c := range slices.Compact(all) {
+			if slices.Contains(direct, c) || c.targets.level(labels.Set(podLabels)) != none {
 				c.bind(&port.Authz)
 			}
 		}
@@ -103,15 +116,15 @@ func (p *Policies) bindAuthz(w *model.Workload, podLabels labels.Set, inv invent
 }
 
 // bindDefault is MeshConfig's word where no policy applies.
-func (p *Policies) bindDefault(port *model.InboundPort) {
-	port.Authz.DefaultDeny = p.defaults.DefaultDeny
-	if p.defaults.DefaultDeny {
-		port.Origins = withOrigin(port.Origins, p.defaults.Origin)
+func (d Defaults) bindDefault(port *model.InboundPort) {
+	port.Authz.DefaultDeny = d.DefaultDeny
+	if d.DefaultDeny {
+		port.Origins = withOrigin(port.Origins, d.Origin)
 	}
 }
 
-func (c authorization) bind(a *model.Authz) {
-	compiled := model.AuthzPolicy{Name: object.Name(c.object), Rules: c.rules, Origin: c.origin}
+func (c *Authorization) bind(a *model.Authz) {
+	compiled := model.AuthzPolicy{Name: c.age.Name, Rules: c.rules, Origin: c.Origin}
 	list := &a.Allow
 	switch {
 	case c.deny && c.audit:

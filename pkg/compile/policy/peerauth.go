@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
@@ -14,21 +13,20 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// peerAuthentication is a PeerAuthentication in force.
-type peerAuthentication struct {
-	object  metav1.Object
-	origin  report.Origin
-	targets targets
-	mode    model.Mode
-	ports   map[uint16]model.Mode
+// PeerAuthentication is one in force.
+type PeerAuthentication struct {
+	Policy
+	mode  model.Mode
+	ports map[uint16]model.Mode
 }
 
-func readPeerAuthentication(obj *meshv1a1.PeerAuthentication) (peerAuthentication, []report.Finding) {
-	c := peerAuthentication{object: obj, origin: object.Origin("PeerAuthentication", obj), ports: map[uint16]model.Mode{}}
-	ts, fs := readTargets(c.origin, obj.Spec.TargetRefs, kindNamespace, kindPod)
+// ReadPeerAuthentication reads the object.
+func ReadPeerAuthentication(obj *meshv1a1.PeerAuthentication) (*PeerAuthentication, []report.Finding) {
+	c := &PeerAuthentication{Policy: policyOf("PeerAuthentication", obj), ports: map[uint16]model.Mode{}}
+	ts, fs := readTargets(c.Origin, obj.Spec.TargetRefs, kindNamespace, kindPod)
 	c.targets = ts
 	refuse := func(r report.Reason, field, format string, args ...any) {
-		fs = append(fs, object.Refused(c.origin, r, field, format, args...))
+		fs = append(fs, object.Refused(c.Origin, r, field, format, args...))
 	}
 	mode, ok := Mode(obj.Spec.Mode)
 	if !ok {
@@ -84,17 +82,18 @@ func portNumber(n int32) (uint16, bool) {
 	return uint16(n), true
 }
 
-// applying are the PeerAuthentications of a workload: the most specific first, of one level the older.
+// applying is a PeerAuthentication of a workload.
 type applying struct {
-	peerAuthentication
+	*PeerAuthentication
 	level  level
 	target string // the reference by which it applies
 }
 
-func (p *Policies) peersOf(namespace string, podLabels labels.Set) []applying {
+// applyingTo are the policies that apply to pods with these labels: the most
+// specific first, of one level the older.
+func applyingTo(policies []*PeerAuthentication, podLabels labels.Set) []applying {
 	var out []applying
-	for _, i := range p.peersAt.of(namespace) {
-		c := p.peers[i]
+	for _, c := range policies {
 		if l, target := c.targets.best(podLabels); l != none {
 			out = append(out, applying{c, l, target})
 		}
@@ -103,10 +102,11 @@ func (p *Policies) peersOf(namespace string, podLabels labels.Set) []applying {
 	return out
 }
 
-// bindPeers puts modes on a workload's ports. A port that only a
-// PeerAuthentication names becomes one of its ports.
-func (p *Policies) bindPeers(w *model.Workload, podLabels labels.Set) []report.Finding {
-	all := p.peersOf(w.Key.Namespace, podLabels)
+// BindPeers puts modes on a workload's ports. A port that only a
+// PeerAuthentication names becomes one of its ports. policies are those of
+// the namespace that may apply, the older first.
+func BindPeers(w *model.Workload, podLabels map[string]string, policies []*PeerAuthentication, d Defaults) []report.Finding {
+	all := applyingTo(policies, podLabels)
 	fs := overriddenPeers(all)
 	for _, c := range all {
 		for port := range c.ports {
@@ -116,24 +116,24 @@ func (p *Policies) bindPeers(w *model.Workload, podLabels labels.Set) []report.F
 		}
 	}
 	slices.SortFunc(w.Ports, func(a, b model.InboundPort) int { return cmp.Compare(a.Port, b.Port) })
-	p.bindMode(&w.Rest, all)
+	d.bindMode(&w.Rest, all)
 	for i := range w.Ports {
-		p.bindMode(&w.Ports[i], all)
+		d.bindMode(&w.Ports[i], all)
 	}
 	return fs
 }
 
 // bindMode: the most specific object that names the port, then the most
 // specific object, then MeshConfig.
-func (p *Policies) bindMode(port *model.InboundPort, all []applying) {
-	origin := p.defaults.Origin
-	port.Mode = p.defaults.Mode
+func (d Defaults) bindMode(port *model.InboundPort, all []applying) {
+	origin := d.Origin
+	port.Mode = d.Mode
 	if len(all) > 0 {
-		port.Mode, origin = all[0].mode, all[0].origin
+		port.Mode, origin = all[0].mode, all[0].Origin
 	}
 	for _, c := range all {
 		if mode, named := c.ports[port.Port]; named {
-			port.Mode, origin = mode, c.origin
+			port.Mode, origin = mode, c.Origin
 			break
 		}
 	}
@@ -146,7 +146,7 @@ func (p *Policies) bindMode(port *model.InboundPort, all []applying) {
 func overriddenPeers(all []applying) []report.Finding {
 	var fs []report.Finding
 	told := func(loser, winner applying, field, format string, args ...any) {
-		fs = append(fs, object.Overridden(loser.origin, winner.origin.Object, loser.target, field, "%s, which is older, "+format, append([]any{winner.origin.Object}, args...)...))
+		fs = append(fs, object.Overridden(loser.Origin, winner.Origin.Object, loser.target, field, "%s, which is older, "+format, append([]any{winner.Origin.Object}, args...)...))
 	}
 	for i, loser := range all {
 		rivals := slices.DeleteFunc(slices.Clone(all[:i]), func(c applying) bool { return c.level != loser.level })

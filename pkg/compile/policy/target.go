@@ -9,6 +9,7 @@ import (
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/compile/object"
+	"github.com/meshd-io/meshd/pkg/compile/services"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )
@@ -39,8 +40,9 @@ type target struct {
 	field    string // spec.targetRefs[N]; "" where targetRefs was left out
 	kind     string
 	name     string
-	selector labels.Selector // of kindPod
-	keys     []string        // that the selector looks at
+	selector labels.Selector   // of kindPod
+	keys     []string          // that the selector looks at
+	pairs    map[string]string // labels that the selector demands
 }
 
 // level of a target: the more specific one wins.
@@ -134,7 +136,8 @@ func readPods(t *target, ref meshv1a1.TargetRef, fault func(sub, format string, 
 		return fault(".selector", "%v", err)
 	}
 	t.kind, t.selector = kindPod, selector
-	for k := range ref.Selector.MatchLabels {
+	t.pairs = ref.Selector.MatchLabels
+	for k := range t.pairs {
 		t.keys = append(t.keys, k)
 	}
 	for _, e := range ref.Selector.MatchExpressions {
@@ -166,31 +169,59 @@ func (ts targets) best(podLabels labels.Labels) (out level, field string) {
 	return out, field
 }
 
-// names reports whether one of the Services is a target.
-func (ts targets) names(services []model.Name) bool {
-	return slices.ContainsFunc(ts, func(t target) bool {
-		return t.kind == kindService && slices.ContainsFunc(services, func(s model.Name) bool { return s.Name == t.name })
-	})
+func policyOf(kind string, m metav1.Object) Policy {
+	return Policy{Origin: object.Origin(kind, m), age: object.AgeOf(m)}
 }
 
-// inventory is what targets are looked up in.
-type inventory interface {
-	// Selects reports whether any pod of the namespace is matched.
-	Selects(namespace string, matches func(labels map[string]string) bool) bool
+// LabelKeys are the keys of labels that the policy's selectors look at.
+func (p Policy) LabelKeys(f func(key string)) {
+	for _, t := range p.targets {
+		for _, k := range t.keys {
+			f(k)
+		}
+	}
+}
+
+// Namespaced reports whether the policy targets its namespace.
+func (p Policy) Namespaced() bool {
+	return slices.ContainsFunc(p.targets, func(t target) bool { return t.kind == kindNamespace })
+}
+
+// Services are those that the policy targets, whether they exist or not.
+func (p Policy) Services() []model.Name {
+	var out []model.Name
+	for _, t := range p.targets {
+		name := model.Name{Namespace: p.Origin.Namespace, Name: t.name}
+		if t.kind == kindService && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Inventory is what targets are looked up in.
+type Inventory interface {
+	// Profiles are those of the namespace's pods that have all the labels, or more.
+	Profiles(namespace string, labels map[string]string) []services.Profile
 	// Known reports whether there is such a Service.
 	Known(service model.Name) bool
-	// Leading are the Services that lead to a port of a workload.
-	Leading(key model.WorkloadKey, port uint16) []model.Name
 }
 
-// unresolved tells which targets of a policy name nothing that exists.
-func (ts targets) unresolved(o report.Origin, inv inventory) []report.Finding {
-	var fs []report.Finding
-	for _, t := range ts {
+// Resolve finds the profiles of pods that the policy selects, sorted, and tells
+// which targets name nothing that exists.
+func (p Policy) Resolve(inv Inventory) (profiles []services.Profile, fs []report.Finding) {
+	o := p.Origin
+	for _, t := range p.targets {
 		switch t.kind {
 		case kindNamespace:
 		case kindPod:
-			if !inv.Selects(o.Namespace, func(l map[string]string) bool { return t.selector.Matches(labels.Set(l)) }) {
+			before := len(profiles)
+			for _, profile := range inv.Profiles(o.Namespace, t.pairs) {
+				if t.selector.Matches(labels.Set(profile.Set())) {
+					profiles = append(profiles, profile)
+				}
+			}
+			if len(profiles) == before {
 				fs = append(fs, object.Unresolved(o, report.NoMatch, t.field+".selector", "no pod of namespace %s has these labels", o.Namespace))
 			}
 		case kindService:
@@ -201,5 +232,6 @@ func (ts targets) unresolved(o report.Origin, inv inventory) []report.Finding {
 			fs = append(fs, object.Unresolved(o, report.NotFound, t.field, "there is no %s %s/%s: this version of meshd serves none", t.kind, o.Namespace, t.name))
 		}
 	}
-	return fs
+	slices.SortFunc(profiles, services.Profile.Compare)
+	return slices.Compact(profiles), fs
 }

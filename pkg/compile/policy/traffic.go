@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/compile/object"
 	"github.com/meshd-io/meshd/pkg/compile/services"
@@ -15,27 +13,26 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// trafficPolicy is a TrafficPolicy in force.
-type trafficPolicy struct {
-	object   metav1.Object
-	origin   report.Origin
-	targets  targets
+// Traffic is a TrafficPolicy in force.
+type Traffic struct {
+	Policy
 	settings Settings
 }
 
-func readTrafficPolicy(obj *meshv1a1.TrafficPolicy) (trafficPolicy, []report.Finding) {
-	c := trafficPolicy{object: obj, origin: object.Origin("TrafficPolicy", obj)}
+// ReadTraffic reads the object.
+func ReadTraffic(obj *meshv1a1.TrafficPolicy) (*Traffic, []report.Finding) {
+	c := &Traffic{Policy: policyOf("TrafficPolicy", obj)}
 	if len(obj.Spec.TargetRefs) == 0 {
-		return c, []report.Finding{object.Refused(c.origin, report.Invalid, "spec.targetRefs", "name at least one target")}
+		return c, []report.Finding{object.Refused(c.Origin, report.Invalid, "spec.targetRefs", "name at least one target")}
 	}
-	ts, fs := readTargets(c.origin, obj.Spec.TargetRefs, kindService, kindNamespace, kindHTTPRoute, kindGRPCRoute, kindGateway)
+	ts, fs := readTargets(c.Origin, obj.Spec.TargetRefs, kindService, kindNamespace, kindHTTPRoute, kindGRPCRoute, kindGateway)
 	c.targets = ts
 	for _, t := range ts {
 		if t.kind == kindHTTPRoute || t.kind == kindGRPCRoute || t.kind == kindGateway {
-			fs = append(fs, object.Refused(c.origin, report.Unsupported, t.field, "this version of meshd serves no %s: target a Service or the Namespace", t.kind))
+			fs = append(fs, object.Refused(c.Origin, report.Unsupported, t.field, "this version of meshd serves no %s: target a Service or the Namespace", t.kind))
 		}
 	}
-	settings, faults := ReadSettings(c.origin, "spec", obj.Spec.TrafficSettings)
+	settings, faults := ReadSettings(c.Origin, "spec", obj.Spec.TrafficSettings)
 	c.settings = settings
 	return c, append(fs, faults...)
 }
@@ -84,33 +81,11 @@ type candidate struct {
 // serviceLevel is above namespaceLevel.
 const serviceLevel = podLevel
 
-// Traffic merges TrafficPolicies per Service and per namespace.
-func (p *Policies) Traffic(names []model.Name) (services.Carriages, []report.Finding) {
-	out := services.Carriages{
-		Services:   make(map[model.Name]services.Carriage, len(names)),
-		Namespaces: map[string]services.Carriage{},
-	}
-	losses := losses{}
-	out.Mesh = p.merge(nil, report.Object{}, losses)
-	for _, c := range p.traffic {
-		ns := c.origin.Namespace
-		if _, done := out.Namespaces[ns]; !done {
-			out.Namespaces[ns] = p.merge(p.candidates(ns, ""), report.Object{Kind: kindNamespace, Name: ns}, losses)
-		}
-	}
-	for _, n := range names {
-		at := report.Object{Kind: kindService, Namespace: n.Namespace, Name: n.Name}
-		out.Services[n] = p.merge(p.candidates(n.Namespace, n.Name), at, losses)
-	}
-	return out, losses.findings()
-}
-
 // candidates of a Service, or (service "") of a namespace.
-func (p *Policies) candidates(namespace, service string) []candidate {
+func candidates(policies []*Traffic, service string) []candidate {
 	var out []candidate
-	for _, i := range p.trafficAt.of(namespace, model.Name{Namespace: namespace, Name: service}) {
-		c := p.traffic[i]
-		best := candidate{settings: c.settings, origin: c.origin}
+	for _, c := range policies {
+		best := candidate{settings: c.settings, origin: c.Origin}
 		for _, t := range c.targets {
 			at := none
 			switch {
@@ -131,11 +106,28 @@ func (p *Policies) candidates(namespace, service string) []candidate {
 	return out
 }
 
+// Merged is how a Service's ports or a namespace's pods are called, and what policies lost there.
+type Merged struct {
+	services.Carriage
+	At     report.Object
+	Losses []Loss
+}
+
+// MergeFor merges what the policies of its namespace, the older first, say of a
+// Service, or of the namespace itself (service ""), or of no namespace in particular ("").
+func MergeFor(namespace, service string, policies []*Traffic, d Defaults) *Merged {
+	at := report.Object{Kind: kindService, Namespace: namespace, Name: service}
+	if service == "" {
+		at = report.Object{Kind: kindNamespace, Name: namespace}
+	}
+	return merge(candidates(policies, service), at, d)
+}
+
 // merge lets the first candidate that says a field group win it; MeshConfig's
 // defaults come last, then the built-in ones.
-func (p *Policies) merge(candidates []candidate, at report.Object, losses losses) services.Carriage {
-	out := services.Carriage{Traffic: builtIn()}
-	all := append(slices.Clone(candidates), candidate{settings: p.defaults.Traffic, origin: p.defaults.Origin})
+func merge(candidates []candidate, at report.Object, d Defaults) *Merged {
+	out := &Merged{Carriage: services.Carriage{Traffic: builtIn()}, At: at}
+	all := append(slices.Clone(candidates), candidate{settings: d.Traffic, origin: d.Origin})
 	for _, g := range groups() {
 		var winner *candidate
 		for i := range all {
@@ -145,12 +137,12 @@ func (p *Policies) merge(candidates []candidate, at report.Object, losses losses
 			}
 			if winner != nil {
 				if c.level != none {
-					losses.add(*c, g.name, *winner, at)
+					out.Losses = append(out.Losses, lost(*c, g.name, *winner))
 				}
 				continue
 			}
 			winner = c
-			g.take(&out, c.settings)
+			g.take(&out.Carriage, c.settings)
 			if g.name == "protocol" {
 				out.ProtocolOrigin = c.origin
 			} else {
@@ -161,10 +153,8 @@ func (p *Policies) merge(candidates []candidate, at report.Object, losses losses
 	return out
 }
 
-// losses are the field groups that policies lost, and where.
-type losses map[loss][]report.Object
-
-type loss struct {
+// Loss is a field group that a policy has lost somewhere.
+type Loss struct {
 	loser  report.Origin
 	target string // the loser's
 	group  string
@@ -172,30 +162,24 @@ type loss struct {
 	how    string // "older" or "more specific"
 }
 
-func (l losses) add(loser candidate, group string, winner candidate, at report.Object) {
+func lost(loser candidate, group string, winner candidate) Loss {
 	how := "older"
 	if winner.level != loser.level {
 		how = "more specific"
 	}
-	k := loss{loser.origin, loser.target, group, winner.origin.Object, how}
-	l[k] = append(l[k], at)
+	return Loss{loser.origin, loser.target, group, winner.origin.Object, how}
 }
 
-// findings has one finding for each loser, its target, group and winner, however many Services are concerned.
-func (l losses) findings() []report.Finding {
+// Finding is one for a loss, however many places, sorted, are concerned.
+func (l Loss) Finding(at []report.Object) report.Finding {
 	const listed = 3
-	var fs []report.Finding
-	for k, at := range l {
-		slices.SortFunc(at, report.Object.Compare)
-		var names []string
-		for _, o := range at[:min(listed, len(at))] {
-			names = append(names, o.String())
-		}
-		where := strings.Join(names, ", ")
-		if len(at) > listed {
-			where += fmt.Sprintf(" and %d more", len(at)-listed)
-		}
-		fs = append(fs, object.Overridden(k.loser, k.winner, k.target, "spec."+k.group, "%s, which is %s, has the say at %s", k.winner, k.how, where))
+	var names []string
+	for _, o := range at[:min(listed, len(at))] {
+		names = append(names, o.String())
 	}
-	return fs
+	where := strings.Join(names, ", ")
+	if len(at) > listed {
+		where += fmt.Sprintf(" and %d more", len(at)-listed)
+	}
+	return object.Overridden(l.loser, l.winner, l.target, "spec."+l.group, "%s, which is %s, has the say at %s", l.winner, l.how, where)
 }

@@ -1,8 +1,9 @@
 // Package services compiles who and what there is: pods, workloads, their
-// ports, Services and what is behind them.
+// ports, Services and what is behind them. Each function makes one value from
+// those that it names; package compile says which belong together.
 //
-//	Take (pods, Services, leads) -> Workloads (ports, protocols) -> Services (endpoints)
+//	PodOf, ServiceOf, SliceOf --> Endpoints --> Behind --> Speak --> Group --> Compile
 //
 // Policies come in between: package policy fills modes and authorisation into
-// the workloads before Services asks for them. Pure.
+// the workloads before Services are compiled. Pure.
 package services

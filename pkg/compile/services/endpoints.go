@@ -9,107 +9,62 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/meshd-io/meshd/pkg/compile/object"
-	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// endpoint is an address behind a Service's port, in any condition.
-type endpoint struct {
-	address netip.AddrPort
-	ready   bool
-	// draining: it is ending and still serves.
-	draining bool
-	zone     string
-	pod      *Pod // nil where the address is no pod's
+// Slice is what compilation reads of an EndpointSlice.
+type Slice struct {
+	// Service that it is of.
+	Service model.Name
+	origin  report.Origin
+	ports   []slicePort
+	hosts   []host
 }
 
-// workloadEndpoints are a Workload object's: no controller makes slices for it.
-func workloadEndpoints(pod *Pod, port uint16) []endpoint {
-	var out []endpoint
-	for _, a := range pod.Addresses {
-		out = append(out, endpoint{address: netip.AddrPortFrom(a, port), ready: true, zone: pod.Zone, pod: pod})
-	}
-	return out
+type slicePort struct {
+	name   string
+	number uint16
 }
 
-// takeSlices adds the endpoints of EndpointSlices to their Services.
-func (inv *Inventory) takeSlices(snap *crds.Snapshot) []report.Finding {
-	var fs []report.Finding
-	for _, slice := range snap.EndpointSlices {
-		s := inv.byName[model.Name{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}]
-		if s == nil || slice.AddressType == discoveryv1.AddressTypeFQDN {
-			continue
-		}
-		for i := range slice.Endpoints {
-			f := inv.takeEndpoint(s, slice, &slice.Endpoints[i])
-			fs = append(fs, f...)
-		}
-	}
-	return fs
+// host is an endpoint of a slice, at all its addresses.
+type host struct {
+	addresses []netip.Addr
+	// bad is what is no address; what follows it is not read.
+	bad             *string
+	ready, draining bool
+	zone            *string
+	pod             *string // that is said to be behind it
 }
 
-func (inv *Inventory) takeEndpoint(s *Service, slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) []report.Finding {
-	for _, text := range e.Addresses {
-		address, err := netip.ParseAddr(text)
-		if err != nil {
-			return []report.Finding{object.Refused(object.Origin("EndpointSlice", slice), report.Invalid, "endpoints", "%q is not an IP address", text)}
-		}
-		address = address.Unmap()
-		pod, ok := inv.podAt(address, slice, e.TargetRef)
-		if !ok {
-			return []report.Finding{object.Unresolved(object.Origin("EndpointSlice", slice), report.NotFound, "endpoints",
-				"%s is said to be of pod %s, which is not there or has another address: it is left out", address, e.TargetRef.Name)}
-		}
-		for _, sp := range slice.Ports {
-			p := s.portNamed(sp)
-			if p == nil {
-				continue
-			}
-			p.endpoints = append(p.endpoints, endpointAt(netip.AddrPortFrom(address, uint16(*sp.Port)), pod, e))
-		}
-	}
-	return nil
-}
-
-// podAt is the pod behind an endpoint. The address tells more than targetRef,
-// which anyone who may write slices can set. ok is false where a pod is named
-// that is not there: whether it takes mutual TLS is unknown, and a guess could
-// send plaintext.
-func (inv *Inventory) podAt(a netip.Addr, slice *discoveryv1.EndpointSlice, ref *corev1.ObjectReference) (pod *Pod, ok bool) {
-	if pod := inv.byAddress[a]; pod != nil {
-		return pod, true
-	}
-	if ref == nil || ref.Kind != "Pod" {
-		return nil, true
-	}
-	named := inv.pods[model.Name{Namespace: slice.Namespace, Name: ref.Name}]
-	if named == nil || (len(named.Addresses) > 0 && !slices.Contains(named.Addresses, a)) {
+// SliceOf reads an EndpointSlice; ok is false for one that has no addresses.
+func SliceOf(s *discoveryv1.EndpointSlice) (slice *Slice, ok bool) {
+	if s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil, false
 	}
-	return named, true
-}
-
-// portNamed finds the Service's port that a slice's port is of.
-func (s *Service) portNamed(sp discoveryv1.EndpointPort) *port {
-	if sp.Port == nil || *sp.Port < 1 || *sp.Port > 65535 || (sp.Protocol != nil && *sp.Protocol != corev1.ProtocolTCP) {
-		return nil
+	slice = &Slice{
+		Service: model.Name{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]},
+		origin:  object.Origin("EndpointSlice", s),
 	}
-	name := ""
-	if sp.Name != nil {
-		name = *sp.Name
-	}
-	for _, p := range s.ports {
-		if p.name == name {
-			return p
+	for _, p := range s.Ports {
+		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 || (p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP) {
+			continue
 		}
+		name := ""
+		if p.Name != nil {
+			name = *p.Name
+		}
+		slice.ports = append(slice.ports, slicePort{name, uint16(*p.Port)})
 	}
-	return nil
+	for i := range s.Endpoints {
+		slice.hosts = append(slice.hosts, hostOf(&s.Endpoints[i]))
+	}
+	return slice, true
 }
 
-// endpointAt reads conditions as kube-proxy does: ready unless said otherwise,
+// hostOf reads conditions as kube-proxy does: ready unless said otherwise,
 // serving as ready unless said otherwise.
-func endpointAt(address netip.AddrPort, pod *Pod, e *discoveryv1.Endpoint) endpoint {
+func hostOf(e *discoveryv1.Endpoint) host {
 	is := func(b *bool, otherwise bool) bool {
 		if b == nil {
 			return otherwise
@@ -117,28 +72,128 @@ func endpointAt(address netip.AddrPort, pod *Pod, e *discoveryv1.Endpoint) endpo
 		return *b
 	}
 	ready := is(e.Conditions.Ready, true)
-	out := endpoint{
-		address:  address,
-		ready:    ready,
-		draining: is(e.Conditions.Serving, ready) && is(e.Conditions.Terminating, false),
-		pod:      pod,
+	out := host{ready: ready, draining: is(e.Conditions.Serving, ready) && is(e.Conditions.Terminating, false), zone: e.Zone}
+	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
+		out.pod = &e.TargetRef.Name
 	}
-	if e.Zone != nil {
-		out.zone = *e.Zone
-	} else if pod != nil {
-		out.zone = pod.Zone
+	for _, text := range e.Addresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			out.bad = &text
+			break
+		}
+		out.addresses = append(out.addresses, a.Unmap())
 	}
 	return out
+}
+
+// Endpoints are what is behind each of a Service's ports, in any condition.
+type Endpoints struct{ ports [][]endpoint }
+
+// endpoint is an address behind a Service's port.
+type endpoint struct {
+	address netip.AddrPort
+	ready   bool
+	// draining: it is ending and still serves.
+	draining bool
+	zone     string
+	pod      model.Name // where isPod
+	isPod    bool
+}
+
+// Pods finds the pods behind endpoints.
+type Pods interface {
+	// At is the pod that an address is of; nil is none.
+	At(netip.Addr) *Pod
+	// Named is a pod by its name; nil is none.
+	Named(model.Name) *Pod
+}
+
+// EndpointsOf gathers a Service's endpoints: those of its slices, and selected
+// Workload objects, for which no controller makes slices.
+func EndpointsOf(s *Service, slices []*Slice, selected []*Pod, pods Pods) (*Endpoints, []report.Finding) {
+	out := &Endpoints{ports: make([][]endpoint, len(s.ports))}
+	var fs []report.Finding
+	for _, slice := range slices {
+		for i := range slice.hosts {
+			if f := out.take(s, slice, &slice.hosts[i], pods); f != nil {
+				fs = append(fs, *f)
+			}
+		}
+	}
+	for _, pod := range selected {
+		if !pod.workload {
+			continue
+		}
+		for i, p := range s.ports {
+			n, ok := p.resolve(pod)
+			if !ok {
+				continue
+			}
+			for _, a := range pod.Addresses {
+				out.ports[i] = append(out.ports[i], endpoint{address: netip.AddrPortFrom(a, n), ready: true, zone: pod.Zone, pod: pod.Name, isPod: true})
+			}
+		}
+	}
+	return out, fs
+}
+
+func (e *Endpoints) take(s *Service, slice *Slice, h *host, pods Pods) *report.Finding {
+	for _, a := range h.addresses {
+		pod, ok := h.behind(a, slice, pods)
+		if !ok {
+			f := object.Unresolved(slice.origin, report.NotFound, "endpoints",
+				"%s is said to be of pod %s, which is not there or has another address: it is left out", a, *h.pod)
+			return &f
+		}
+		for _, sp := range slice.ports {
+			i := slices.IndexFunc(s.ports, func(p port) bool { return p.name == sp.name })
+			if i < 0 {
+				continue
+			}
+			out := endpoint{address: netip.AddrPortFrom(a, sp.number), ready: h.ready, draining: h.draining}
+			if pod != nil {
+				out.pod, out.isPod, out.zone = pod.Name, true, pod.Zone
+			}
+			if h.zone != nil {
+				out.zone = *h.zone
+			}
+			e.ports[i] = append(e.ports[i], out)
+		}
+	}
+	if h.bad != nil {
+		f := object.Refused(slice.origin, report.Invalid, "endpoints", "%q is not an IP address", *h.bad)
+		return &f
+	}
+	return nil
+}
+
+// behind is the pod behind an endpoint. The address tells more than targetRef,
+// which anyone who may write slices can set. ok is false where a pod is named
+// that is not there: whether it takes mutual TLS is unknown, and a guess could
+// send plaintext.
+func (h *host) behind(a netip.Addr, slice *Slice, pods Pods) (pod *Pod, ok bool) {
+	if pod := pods.At(a); pod != nil {
+		return pod, true
+	}
+	if h.pod == nil {
+		return nil, true
+	}
+	named := pods.Named(model.Name{Namespace: slice.Service.Namespace, Name: *h.pod})
+	if named == nil || (len(named.Addresses) > 0 && !slices.Contains(named.Addresses, a)) {
+		return nil, false
+	}
+	return named, true
 }
 
 // usable are the endpoints that get requests, sorted and distinct: the ready
 // ones; where there are none, those that are ending and still serve. Of a
 // Service with two IP families those of its first family, where it has any: an
 // application need not listen on both, and one pod is one endpoint.
-func (p *port) usable(family func(netip.Addr) bool) []endpoint {
+func (e *Endpoints) usable(s *Service, port int) []endpoint {
 	pick := func(keep func(endpoint) bool) []endpoint {
 		var out []endpoint
-		for _, e := range p.endpoints {
+		for _, e := range e.ports[port] {
 			if keep(e) {
 				out = append(out, e)
 			}
@@ -149,21 +204,12 @@ func (p *port) usable(family func(netip.Addr) bool) []endpoint {
 	if len(out) == 0 {
 		out = pick(func(e endpoint) bool { return e.draining })
 	}
-	if slices.ContainsFunc(out, func(e endpoint) bool { return family(e.address.Addr()) }) {
-		out = slices.DeleteFunc(out, func(e endpoint) bool { return !family(e.address.Addr()) })
+	family := func(e endpoint) bool { return s.ofFamily(e.address.Addr()) }
+	if slices.ContainsFunc(out, family) {
+		out = slices.DeleteFunc(out, func(e endpoint) bool { return !family(e) })
 	}
-	slices.SortFunc(out, func(a, b endpoint) int { return cmp.Or(a.address.Compare(b.address), cmp.Compare(a.zone, b.zone)) })
+	slices.SortFunc(out, func(a, b endpoint) int {
+		return cmp.Or(a.address.Compare(b.address), cmp.Compare(a.zone, b.zone), a.pod.Compare(b.pod))
+	})
 	return slices.CompactFunc(out, func(a, b endpoint) bool { return a.address == b.address })
-}
-
-// family tells the addresses of a Service's first IP family.
-func (s *Service) family() func(netip.Addr) bool {
-	if families := s.object.Spec.IPFamilies; len(families) > 0 {
-		v4 := families[0] == corev1.IPv4Protocol
-		return func(a netip.Addr) bool { return a.Is4() == v4 }
-	}
-	if first, err := netip.ParseAddr(s.object.Spec.ClusterIP); err == nil {
-		return func(a netip.Addr) bool { return a.Is4() == first.Unmap().Is4() }
-	}
-	return func(netip.Addr) bool { return true }
 }

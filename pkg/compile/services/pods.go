@@ -8,11 +8,9 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/compile/object"
-	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )
@@ -40,8 +38,10 @@ const zoneLabel = corev1.LabelTopologyZone
 // Pod is a pod or a Workload object, and what only compilation needs of it.
 type Pod struct {
 	model.Pod
-	object metav1.Object
-	named  map[string]uint16 // TCP ports by name
+	age   object.Age
+	named map[string]uint16 // TCP ports by name
+	// profile is what selectors can tell pods of a namespace apart by.
+	profile Profile
 	// hostNetwork pods share their node's address, so that it tells nothing.
 	hostNetwork    bool
 	gateway        bool
@@ -49,8 +49,8 @@ type Pod struct {
 	podCertificate bool // kubelet keeps its certificate
 }
 
-// podOf reads a pod; ok is false when it has ended and its address may be another's.
-func podOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
+// PodOf reads a pod; ok is false when it has ended and its address may be another's.
+func PodOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil, false
 	}
@@ -67,7 +67,7 @@ func podOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 			Zone:           p.Labels[zoneLabel],
 			Origin:         object.Origin("Pod", p),
 		},
-		object:         p,
+		age:            object.AgeOf(p),
 		named:          map[string]uint16{},
 		hostNetwork:    p.Spec.HostNetwork,
 		podCertificate: slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == identityVolume }),
@@ -84,8 +84,8 @@ func podOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 	return pod, true
 }
 
-// workloadOf reads a Workload object: always in the mesh, always ready.
-func workloadOf(w *meshv1a1.Workload) (*Pod, []report.Finding) {
+// WorkloadOf reads a Workload object: always in the mesh, always ready.
+func WorkloadOf(w *meshv1a1.Workload) (*Pod, []report.Finding) {
 	o := object.Origin("Workload", w)
 	pod := &Pod{
 		Pod: model.Pod{
@@ -98,7 +98,7 @@ func workloadOf(w *meshv1a1.Workload) (*Pod, []report.Finding) {
 			Zone:           w.Spec.Zone,
 			Origin:         o,
 		},
-		object:   w,
+		age:      object.AgeOf(w),
 		named:    map[string]uint16{},
 		workload: true,
 	}
@@ -208,14 +208,4 @@ func addresses(texts []string) []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
-}
-
-// identityOf gives a pod's identity; its error is a finding on the pod.
-func identityOf(trustDomain string, p *Pod) (identity.ID, *report.Finding) {
-	id, err := identity.New(trustDomain, p.Name.Namespace, p.ServiceAccount)
-	if err != nil {
-		f := object.Refused(p.Origin, report.Invalid, "spec.serviceAccountName", "no identity can be made of it: %v", err)
-		return identity.ID{}, &f
-	}
-	return id, nil
 }

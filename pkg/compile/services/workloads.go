@@ -19,84 +19,107 @@ type Carriage struct {
 	ProtocolOrigin report.Origin
 }
 
-// Carriages of all Services and namespaces.
-type Carriages struct {
-	Services   map[model.Name]Carriage
-	Namespaces map[string]Carriage
-	// Mesh is for namespaces without an entry.
-	Mesh Carriage
-}
-
-func (c Carriages) namespace(ns string) Carriage {
-	if in, ok := c.Namespaces[ns]; ok {
-		return in
-	}
-	return c.Mesh
-}
-
 // claim is what a Service's port says of a port that it leads to.
 type claim struct {
-	service  *Service
-	port     *port
+	age      object.Age // the Service's
+	number   uint16
+	headless bool
+	// service is the Service's origin.
+	service  report.Origin
 	protocol model.Protocol
 	origins  []report.Origin
 	traffic  model.Traffic
 }
 
-// Workloads groups pods by key and decides what their ports speak. Modes and
-// authorisation are still missing: policies fill them in.
-func (inv *Inventory) Workloads(carriages Carriages) (map[model.WorkloadKey]*model.Workload, []report.Finding) {
-	claims := inv.claims(carriages)
-	out := map[model.WorkloadKey]*model.Workload{}
-	names := map[model.WorkloadKey]map[uint16]string{}
-	byKey := map[lead][]claim{}
-	for _, pod := range inv.sortedPods() {
-		own := claims[pod]
-		pod.speak(own, carriages.namespace(pod.Name.Namespace))
-		if !pod.InMesh {
-			continue
-		}
-		w := out[pod.Key]
-		if w == nil {
-			id, _ := identity.New(inv.config.TrustDomain, pod.Key.Namespace, pod.Key.ServiceAccount) // checked by takePods
-			w = &model.Workload{Key: pod.Key, Identity: id.String(), Rest: model.InboundPort{Protocol: model.TCP}}
-			out[pod.Key], names[pod.Key] = w, map[uint16]string{}
-		}
-		w.Pods = append(w.Pods, pod.Name)
+// claims by port of a pod.
+type claims map[uint16][]claim
+
+// Claim is a Lead with the Service and how it is called.
+type Claim struct {
+	Lead     Lead
+	Service  *Service
+	Carriage Carriage
+}
+
+// Spoken is a pod whose ports are known.
+type Spoken struct {
+	Pod     *model.Pod
+	gateway bool
+	claims  claims
+}
+
+// Speak adds to a pod the ports that Services lead to, and how its own address
+// is called, which is how headless Services are called. namespace is how its
+// namespace's pods are called.
+func Speak(p *Pod, leads []Claim, namespace Carriage) *Spoken {
+	all := claims{}
+	for _, l := range leads {
+		port := l.Service.ports[l.Lead.index]
+		protocol, origins := l.Service.speaks(port, l.Carriage)
+		all[l.Lead.port] = append(all[l.Lead.port], claim{
+			age: l.Service.age, number: port.number, headless: l.Service.headless, service: l.Service.origin,
+			protocol: protocol, origins: origins, traffic: l.Carriage.Traffic,
+		})
+	}
+	out := p.Pod
+	out.Ports = slices.Clone(p.Ports)
+	speak(&out, all, namespace)
+	return &Spoken{Pod: &out, gateway: p.gateway, claims: all}
+}
+
+// Group makes a workload of its pods, sorted by name, and decides what its
+// ports speak. Modes and authorisation are still missing: policies fill them
+// in. leading are the Services that lead to a port, sorted.
+func Group(key model.WorkloadKey, trustDomain string, pods []*Spoken) (w *model.Workload, leading func(port uint16) []model.Name, fs []report.Finding) {
+	id, _ := identity.New(trustDomain, key.Namespace, key.ServiceAccount) // of a pod that is Keyed
+	w = &model.Workload{Key: key, Identity: id.String(), Rest: model.InboundPort{Protocol: model.TCP}}
+	all := claims{}
+	known := map[uint16]bool{}
+	for _, pod := range pods {
+		w.Pods = append(w.Pods, pod.Pod.Name)
 		if pod.gateway {
 			continue // what a gateway listens on is its Gateway's
 		}
-		for _, p := range pod.Ports {
-			if _, known := names[pod.Key][p.Port]; !known {
-				names[pod.Key][p.Port] = p.Name
+		for _, p := range pod.Pod.Ports {
+			if !known[p.Port] {
+				known[p.Port] = true
 				w.Ports = append(w.Ports, model.InboundPort{Port: p.Port, Protocol: p.Protocol})
 			}
-			byKey[lead{pod.Key, p.Port}] = append(byKey[lead{pod.Key, p.Port}], own[p.Port]...)
+			for _, c := range pod.claims[p.Port] {
+				if !slices.ContainsFunc(all[p.Port], func(d claim) bool { return c.age.Name == d.age.Name && c.number == d.number }) {
+					all[p.Port] = append(all[p.Port], c)
+				}
+			}
 		}
 	}
-	return out, settle(out, byKey)
+	slices.SortFunc(w.Ports, func(a, b model.InboundPort) int { return cmp.Compare(a.Port, b.Port) })
+	leading = func(port uint16) []model.Name {
+		var out []model.Name
+		for _, c := range all[port] {
+			out = append(out, c.age.Name)
+		}
+		slices.SortFunc(out, model.Name.Compare)
+		return slices.Compact(out)
+	}
+	return w, leading, settle(w, all)
 }
 
-// settle gives each port of each workload the protocol of its oldest claim, and
+// settle gives each port of a workload the protocol of its oldest claim, and
 // tells the Services that say something else.
-func settle(workloads map[model.WorkloadKey]*model.Workload, claims map[lead][]claim) []report.Finding {
+func settle(w *model.Workload, claims claims) []report.Finding {
 	var fs []report.Finding
-	for key, w := range workloads {
-		slices.SortFunc(w.Ports, func(a, b model.InboundPort) int { return cmp.Compare(a.Port, b.Port) })
-		for i := range w.Ports {
-			p := &w.Ports[i]
-			all := claims[lead{key, p.Port}]
-			winner, ok := decide(all)
-			if !ok {
-				continue
-			}
-			p.Protocol, p.Origins = winner.protocol, winner.origins
-			for _, c := range all {
-				if c.protocol != model.Undeclared && c.protocol != winner.protocol {
-					fs = append(fs, object.Refused(c.service.origin, report.Conflict, "spec.ports",
-						"port %d leads to port %d of pods for which %s port %d, which is older, declares another protocol: let them agree",
-						c.port.number, p.Port, winner.service.origin.Object, winner.port.number))
-				}
+	for i := range w.Ports {
+		p := &w.Ports[i]
+		winner, ok := decide(claims[p.Port])
+		if !ok {
+			continue
+		}
+		p.Protocol, p.Origins = winner.protocol, winner.origins
+		for _, c := range claims[p.Port] {
+			if c.protocol != model.Undeclared && c.protocol != winner.protocol {
+				fs = append(fs, object.Refused(c.service, report.Conflict, "spec.ports",
+					"port %d leads to port %d of pods for which %s port %d, which is older, declares another protocol: let them agree",
+					c.number, p.Port, winner.service.Object, winner.number))
 			}
 		}
 	}
@@ -106,45 +129,24 @@ func settle(workloads map[model.WorkloadKey]*model.Workload, claims map[lead][]c
 // decide gives the oldest claim that declares a protocol.
 func decide(claims []claim) (claim, bool) {
 	var winner claim
+	found := false
 	for _, c := range claims {
 		if c.protocol == model.Undeclared {
 			continue
 		}
-		if winner.service == nil || c.older(winner) {
-			winner = c
+		if !found || c.older(winner) {
+			winner, found = c, true
 		}
 	}
-	return winner, winner.service != nil
+	return winner, found
 }
 
 func (c claim) older(d claim) bool {
-	return cmp.Or(object.Age(c.service.object, d.service.object), cmp.Compare(c.port.number, d.port.number)) < 0
-}
-
-// claims of all Services, by pod and port. A Service that leads to pods of
-// another namespace, by hand-written endpoints, has no say in what they speak.
-func (inv *Inventory) claims(carriages Carriages) map[*Pod]map[uint16][]claim {
-	out := map[*Pod]map[uint16][]claim{}
-	for _, s := range inv.services {
-		carriage := carriages.Services[s.Name]
-		for _, p := range s.ports {
-			protocol, origins := s.speaks(p, carriage)
-			for _, t := range p.targets {
-				if t.pod.Name.Namespace != s.Name.Namespace {
-					continue
-				}
-				if out[t.pod] == nil {
-					out[t.pod] = map[uint16][]claim{}
-				}
-				out[t.pod][t.port] = append(out[t.pod][t.port], claim{s, p, protocol, origins, carriage.Traffic})
-			}
-		}
-	}
-	return out
+	return cmp.Or(c.age.Compare(d.age), cmp.Compare(c.number, d.number)) < 0
 }
 
 // speaks is the protocol of a Service's port and the objects that say so.
-func (s *Service) speaks(p *port, c Carriage) (model.Protocol, []report.Origin) {
+func (s *Service) speaks(p port, c Carriage) (model.Protocol, []report.Origin) {
 	if c.Protocol != model.Undeclared {
 		return c.Protocol, sortOrigins([]report.Origin{s.origin, c.ProtocolOrigin})
 	}
@@ -153,7 +155,7 @@ func (s *Service) speaks(p *port, c Carriage) (model.Protocol, []report.Origin) 
 
 // speak adds the ports that Services lead to, and how the pod's own address is
 // called: headless Services are called by it.
-func (p *Pod) speak(claims map[uint16][]claim, namespace Carriage) {
+func speak(p *model.Pod, claims claims, namespace Carriage) {
 	p.Traffic = namespace.Traffic
 	for n := range claims {
 		if !slices.ContainsFunc(p.Ports, func(q model.PodPort) bool { return q.Port == n }) {
@@ -173,7 +175,7 @@ func (p *Pod) speak(claims map[uint16][]claim, namespace Carriage) {
 		}
 		var headless *claim
 		for j := range own {
-			if own[j].service.headless() && (headless == nil || own[j].older(*headless)) {
+			if own[j].headless && (headless == nil || own[j].older(*headless)) {
 				headless = &own[j]
 			}
 		}

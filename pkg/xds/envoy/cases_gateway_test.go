@@ -20,7 +20,7 @@ func gateway(change ...func(*model.Gateway)) testCase {
 	for _, f := range change {
 		f(g)
 	}
-	m.Gateways[gatewayKey()] = g
+	set(&m.Gateways, gatewayKey(), g)
 	return testCase{mesh: m, key: gatewayKey()}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // ports are what accounts listens on.
 func ports(list ...model.InboundPort) testCase {
-	return accounts(shop(func(m *model.Mesh) { m.Workloads[accountsKey()].Ports = list }))
+	return accounts(shop(func(m *model.Mesh) { get(m.Workloads, accountsKey()).Ports = list }))
 }
 
 func inboundCases() map[string]testCase {
@@ -31,12 +31,12 @@ func inboundCases() map[string]testCase {
 func restCases() map[string]testCase {
 	return map[string]testCase{
 		"inbound-rest-permissive": accounts(shop(func(m *model.Mesh) {
-			m.Workloads[accountsKey()].Rest.Mode = model.Permissive
+			get(m.Workloads, accountsKey()).Rest.Mode = model.Permissive
 		})),
 		"inbound-rest-disable": accounts(shop(func(m *model.Mesh) {
-			m.Workloads[accountsKey()].Rest.Mode = model.Disable
+			get(m.Workloads, accountsKey()).Rest.Mode = model.Disable
 		})),
-		"inbound-no-workload": accounts(shop(func(m *model.Mesh) { delete(m.Workloads, accountsKey()) })),
+		"inbound-no-workload": accounts(shop(func(m *model.Mesh) { m.Workloads = model.Map[model.WorkloadKey, *model.Workload]{} })),
 		"trust-none":          accounts(shop(func(m *model.Mesh) { m.Trust.Bundle = "" })),
 	}
 }

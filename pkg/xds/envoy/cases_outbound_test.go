@@ -17,7 +17,7 @@ const (
 // loansBackend changes what is behind loans-svc.
 func loansBackend(change func(*model.Backend)) func(*model.Mesh) {
 	return func(m *model.Mesh) {
-		change(&m.Services[model.Name{Namespace: "shop", Name: "loans-svc"}].Ports[0].Backend)
+		change(&get(m.Services, model.Name{Namespace: "shop", Name: "loans-svc"}).Ports[0].Backend)
 	}
 }
 

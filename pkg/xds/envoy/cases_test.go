@@ -105,19 +105,13 @@ func shop(change ...func(*model.Mesh)) *model.Mesh {
 			CIDRs:       []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10::/32")},
 			Telemetry:   model.Telemetry{MaxSeries: 2000},
 		},
-		Trust:             model.Trust{Bundle: bundle},
-		Workloads:         map[model.WorkloadKey]*model.Workload{},
-		Pods:              map[model.Name]*model.Pod{},
-		PodsByAddress:     map[netip.Addr]*model.Pod{},
-		Services:          map[model.Name]*model.Service{},
-		ServicesByAddress: map[netip.Addr]*model.Service{},
-		Gateways:          map[model.WorkloadKey]*model.Gateway{},
+		Trust: model.Trust{Bundle: bundle},
 	}
-	m.Workloads[accountsKey()] = &model.Workload{
+	set(&m.Workloads, accountsKey(), &model.Workload{
 		Key: accountsKey(), Identity: accountsID,
 		Ports: []model.InboundPort{{Port: 8080, Protocol: model.HTTP}},
 		Rest:  model.InboundPort{Protocol: model.TCP},
-	}
+	})
 	for _, s := range []*model.Service{
 		service("loans-svc", "10.96.0.10", 8090, model.HTTP),
 		service("db", "10.96.0.20", 5432, model.TCP),
@@ -133,16 +127,16 @@ func shop(change ...func(*model.Mesh)) *model.Mesh {
 }
 
 func addService(m *model.Mesh, s *model.Service) {
-	m.Services[s.Name] = s
+	set(&m.Services, s.Name, s)
 	for _, a := range s.Addresses {
-		m.ServicesByAddress[a] = s
+		set(&m.ServicesByAddress, a, s)
 	}
 }
 
 func addPod(m *model.Mesh, p *model.Pod) {
-	m.Pods[p.Name] = p
+	set(&m.Pods, p.Name, p)
 	for _, a := range p.Addresses {
-		m.PodsByAddress[a] = p
+		set(&m.PodsByAddress, a, p)
 	}
 }
 
@@ -164,4 +158,17 @@ func cases() map[string]testCase {
 	all[baseCase] = accounts(shop())
 	all[entryCase] = gateway()
 	return all
+}
+
+// set puts a value into a map of a mesh.
+func set[K, V comparable](m *model.Map[K, V], key K, value V) {
+	e := m.Edit()
+	e.Set(key, value)
+	*m = e.Map()
+}
+
+// get finds a value that is there.
+func get[K, V comparable](m model.Map[K, V], key K) V {
+	v, _ := m.Get(key)
+	return v
 }

@@ -45,7 +45,7 @@ func (d Demand) Addresses() []netip.AddrPort { return slices.Clone(d.addresses) 
 // endpoints of those without one.
 func All(mesh *model.Mesh) Demand {
 	var all []netip.AddrPort
-	for _, s := range mesh.Services {
+	for _, s := range mesh.Services.All() {
 		for _, p := range s.Ports {
 			for _, a := range s.Addresses {
 				all = append(all, netip.AddrPortFrom(a, p.Port))

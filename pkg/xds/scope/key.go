@@ -34,7 +34,7 @@ func KeyFor(mesh *model.Mesh, node Node) (Key, error) {
 	if node.Identity.Namespace() != name.Namespace {
 		return Key{}, fmt.Errorf("%w: %q is not of namespace %q", ErrMismatch, node.Identity, name.Namespace)
 	}
-	pod, found := mesh.Pods[name]
+	pod, found := mesh.Pods.Get(name)
 	if !found || !pod.InMesh {
 		return Key{}, fmt.Errorf("%w: %s", ErrUnknownPod, name)
 	}

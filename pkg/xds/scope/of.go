@@ -16,7 +16,7 @@ func Of(mesh *model.Mesh, key Key, demand Demand) *View {
 	if key.Kind == model.GatewayProxy {
 		gateway := key
 		gateway.PodCertificate = false // however its pods have their certificates
-		view.Gateway = mesh.Gateways[gateway]
+		view.Gateway, _ = mesh.Gateways.Get(gateway)
 		backends.addGateway(view.Gateway)
 		view.Backends = backends.sorted()
 		return view
@@ -47,7 +47,7 @@ func Resolve(mesh *model.Mesh, address netip.AddrPort) Destination {
 }
 
 func identityOf(mesh *model.Mesh, key Key) string {
-	if w, found := mesh.Workloads[key]; found {
+	if w, found := mesh.Workloads.Get(key); found {
 		return w.Identity
 	}
 	id, err := identity.New(mesh.Settings.TrustDomain, key.Namespace, key.ServiceAccount)
@@ -58,7 +58,7 @@ func identityOf(mesh *model.Mesh, key Key) string {
 }
 
 func inbound(mesh *model.Mesh, key Key) ([]model.InboundPort, model.InboundPort) {
-	if w, found := mesh.Workloads[key]; found {
+	if w, found := mesh.Workloads.Get(key); found {
 		return w.Ports, w.Rest
 	}
 	return nil, model.InboundPort{Protocol: model.TCP, Authz: model.Authz{DefaultDeny: true}}
@@ -85,7 +85,7 @@ func (b backendSet) addGateway(g *model.Gateway) {
 
 func (b backendSet) addRoute(r model.Route) {
 	for _, w := range r.Backends {
-		s, found := b.mesh.Services[w.Ref.Service]
+		s, found := b.mesh.Services.Get(w.Ref.Service)
 		if !found {
 			continue
 		}

@@ -28,7 +28,7 @@ func resolve(mesh *model.Mesh, address netip.AddrPort) (Destination, *model.Back
 	if !ip.IsValid() || ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || address.Port() == 0 {
 		return Destination{Address: address, Kind: Refused}, nil
 	}
-	if s, found := mesh.ServicesByAddress[ip]; found {
+	if s, found := mesh.ServicesByAddress.Get(ip); found {
 		for _, p := range s.Ports {
 			if p.Port == address.Port() {
 				return carried(address, p.Backend), &p.Backend
@@ -36,7 +36,7 @@ func resolve(mesh *model.Mesh, address netip.AddrPort) (Destination, *model.Back
 		}
 		return Destination{Address: address, Kind: Refused}, nil
 	}
-	if pod, found := mesh.PodsByAddress[ip]; found {
+	if pod, found := mesh.PodsByAddress.Get(ip); found {
 		return resolvePod(mesh, address, pod)
 	}
 	if inside(mesh.Settings.CIDRs, ip) {
@@ -86,7 +86,7 @@ func takesMTLS(mesh *model.Mesh, pod *model.Pod, port uint16) bool {
 	if !pod.InMesh || slices.Contains(pod.Uncaptured, port) {
 		return false
 	}
-	w, found := mesh.Workloads[pod.Key]
+	w, found := mesh.Workloads.Get(pod.Key)
 	if !found {
 		return true
 	}

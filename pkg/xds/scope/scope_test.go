@@ -21,13 +21,10 @@ func mesh() *model.Mesh {
 			TrustDomain: "cluster.local", TrustDomainAliases: []string{"old.local"},
 			CIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("10.244.0.0/16")},
 		},
-		Workloads: map[model.WorkloadKey]*model.Workload{key: {
+		Workloads: model.MapOf(map[model.WorkloadKey]*model.Workload{key: {
 			Key: key, Identity: "spiffe://cluster.local/ns/shop/sa/loans",
 			Ports: []model.InboundPort{{Port: 8090, Protocol: model.HTTP}, {Port: 9000, Protocol: model.TCP, Mode: model.Disable}},
-		}},
-		Pods: map[model.Name]*model.Pod{}, PodsByAddress: map[netip.Addr]*model.Pod{},
-		Services: map[model.Name]*model.Service{}, ServicesByAddress: map[netip.Addr]*model.Service{},
-		Gateways: map[model.WorkloadKey]*model.Gateway{},
+		}}),
 	}
 	for _, p := range []*model.Pod{
 		{Name: name("shop", "loans-0"), Addresses: addrs("10.244.0.6"), ServiceAccount: "loans", InMesh: true, Key: key, Zone: "a", Ports: []model.PodPort{
@@ -37,21 +34,28 @@ func mesh() *model.Mesh {
 		{Name: name("shop", "old-0"), Addresses: addrs("10.244.0.99"), ServiceAccount: "old", Ports: []model.PodPort{{Port: 80, Protocol: model.HTTP}}},
 		{Name: name("meshd-system", "edge-0"), Addresses: addrs("10.244.0.7"), ServiceAccount: "meshd-ingress", InMesh: true, Key: edge},
 	} {
-		m.Pods[p.Name] = p
+		set(&m.Pods, p.Name, p)
 		for _, a := range p.Addresses {
-			m.PodsByAddress[a] = p
+			set(&m.PodsByAddress, a, p)
 		}
 	}
 	for _, s := range []*model.Service{
 		svc("loans", "10.96.0.10", 80, 8090, model.HTTP), svc("db", "10.96.0.20", 5432, 5432, model.TCP),
 		svc("misc", "10.96.0.30", 7000, 7000, model.Undeclared), svc("peers", "", 8090, 8090, model.GRPC),
 	} {
-		m.Services[s.Name] = s
+		set(&m.Services, s.Name, s)
 		for _, a := range s.Addresses {
-			m.ServicesByAddress[a] = s
+			set(&m.ServicesByAddress, a, s)
 		}
 	}
 	return m
+}
+
+// set puts a value into a map of a mesh.
+func set[K, V comparable](m *model.Map[K, V], key K, value V) {
+	e := m.Edit()
+	e.Set(key, value)
+	*m = e.Map()
 }
 
 func name(ns, n string) model.Name { return model.Name{Namespace: ns, Name: n} }
@@ -160,14 +164,15 @@ func TestOfAnswersWithoutPods(t *testing.T) {
 
 func TestOfGateway(t *testing.T) {
 	m := mesh()
-	key := m.Pods[name("meshd-system", "edge-0")].Key
+	edge, _ := m.Pods.Get(name("meshd-system", "edge-0"))
+	key := edge.Key
 	if v := scope.Of(m, key, scope.Demand{}); v.Gateway != nil || v.Backends != nil {
 		t.Error("a gateway without listeners sees something")
 	}
 	loans := model.BackendRef{Service: name("shop", "loans"), Port: 80}
-	m.Gateways[key] = &model.Gateway{Listeners: []model.GatewayListener{{Hosts: []model.VirtualHost{{Routes: []model.Route{{
+	set(&m.Gateways, key, &model.Gateway{Listeners: []model.GatewayListener{{Hosts: []model.VirtualHost{{Routes: []model.Route{{
 		Backends: []model.WeightedBackend{{Ref: loans}, {Ref: model.BackendRef{Service: name("shop", "gone"), Port: 1}}},
-	}}}}}}}
+	}}}}}}})
 	v := scope.Of(m, key, scope.Demand{})
 	if len(v.Backends) != 1 || v.Backends[0].Ref != loans {
 		t.Errorf("backends %+v", v.Backends)

@@ -1,0 +1,190 @@
+package compile
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/meshd-io/meshd/pkg/compile/memo"
+	"github.com/meshd-io/meshd/pkg/compile/policy"
+	"github.com/meshd-io/meshd/pkg/compile/services"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// policyTables are the policies in force, and where they apply.
+type policyTables struct {
+	peers           *memo.Table[model.Name, *policy.PeerAuthentication]
+	authz           *memo.Table[model.Name, *policy.Authorization]
+	trafficPolicies *memo.Table[model.Name, *policy.Traffic]
+
+	looked *memo.Index[string, string, struct{}] // label keys that a namespace's selectors look at
+
+	peersAt   *memo.Index[place, model.Name, *policy.PeerAuthentication]
+	authzAt   *memo.Index[place, model.Name, *policy.Authorization]
+	trafficAt *memo.Index[place, model.Name, *policy.Traffic]
+
+	namespaceTraffic *memo.Table[string, *policy.Merged]
+	serviceTraffic   *memo.Table[model.Name, *policy.Merged]
+}
+
+// policies are read.
+func (t *tables) policies() {
+	t.peers = inForceTable(t.graph, t.peerObjects)
+	t.trafficPolicies = inForceTable(t.graph, t.trafficObjects)
+	t.authz = memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (*policy.Authorization, bool) {
+		obj, there := t.authzObjects.Get(r, name)
+		r.Tell(obj.findings...)
+		if there && !obj.ok {
+			return obj.value.Closed(), true
+		}
+		return obj.value, there
+	})
+	memo.Follow(t.authz, t.authzObjects.Table)
+}
+
+// labels that anyone looks at make profiles of pods and keys of workloads.
+func (t *tables) labels() {
+	keys := memo.NewNames[labelKey](t.graph)
+	memo.FeedNames(keys, t.serviceObjects.Table, func(name model.Name, s read[*services.Service], use func(labelKey)) {
+		if s.ok {
+			for k := range s.value.Selector {
+				use(labelKey{name.Namespace, k})
+			}
+		}
+	})
+	memo.FeedNames(keys, t.peers, func(name model.Name, p *policy.PeerAuthentication, use func(labelKey)) {
+		p.LabelKeys(func(k string) { use(labelKey{name.Namespace, k}) })
+	})
+	memo.FeedNames(keys, t.authz, func(name model.Name, p *policy.Authorization, use func(labelKey)) {
+		p.LabelKeys(func(k string) { use(labelKey{name.Namespace, k}) })
+	})
+	t.looked = memo.NewIndex(keys.Table, cmp.Compare[string], func(k labelKey, _ struct{}, emit memo.Emit[string, string, struct{}]) {
+		emit(k.namespace, k.key, struct{}{})
+	})
+}
+
+// selection finds whom policies apply to, and tells what they name in vain.
+func (t *tables) selection() {
+	t.peersAt = placed(t, t.peers)
+	t.authzAt = placed(t, t.authz)
+	t.trafficAt = placed(t, t.trafficPolicies)
+}
+
+// resolved is a policy with the profiles that it selects.
+type resolved[P comparable] struct {
+	policy   P
+	profiles []services.Profile
+}
+
+// common is what placed needs of a policy.
+type common interface {
+	comparable
+	Namespaced() bool
+	Services() []model.Name
+	Resolve(policy.Inventory) ([]services.Profile, []report.Finding)
+}
+
+func placed[P common](t *tables, policies *memo.Table[model.Name, P]) *memo.Index[place, model.Name, P] {
+	table := memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (resolved[P], bool) {
+		p, ok := policies.Get(r, name)
+		if !ok {
+			return resolved[P]{}, false
+		}
+		profiles, fs := p.Resolve(inventory{t, r})
+		r.Tell(fs...)
+		return resolved[P]{p, profiles}, true
+	})
+	memo.Follow(table, policies)
+	return memo.NewIndex(table, model.Name.Compare, func(name model.Name, p resolved[P], emit memo.Emit[place, model.Name, P]) {
+		if p.policy.Namespaced() {
+			emit(place{namespace: name.Namespace}, name, p.policy)
+		}
+		for _, s := range p.policy.Services() {
+			emit(place{name.Namespace, oneService, s.Name}, name, p.policy)
+		}
+		for _, profile := range p.profiles {
+			emit(placeOf(profile), name, p.policy)
+		}
+	})
+}
+
+// inventory implements policy.Inventory for one computation.
+type inventory struct {
+	t *tables
+	r *memo.Run
+}
+
+func (inv inventory) Profiles(namespace string, labels map[string]string) []services.Profile {
+	// Any of the labels gives all that can match: the rarest is the quickest.
+	fewest := label{namespace: namespace}
+	for k, v := range labels {
+		if l := (label{namespace, k, v}); fewest.key == "" || inv.t.profilesWith.Len(l) < inv.t.profilesWith.Len(fewest) {
+			fewest = l
+		}
+	}
+	var out []services.Profile
+	for _, m := range inv.t.profilesWith.Get(inv.r, fewest) {
+		out = append(out, m.Key)
+	}
+	return out
+}
+
+func (inv inventory) Known(service model.Name) bool {
+	s, _ := inv.t.serviceObjects.Get(inv.r, service)
+	return s.ok
+}
+
+// applying are the policies at some places, each once, in order.
+func applying[P comparable](r *memo.Run, index *memo.Index[place, model.Name, P], compare func(P, P) int, places ...place) []P {
+	var out []P
+	for _, at := range places {
+		for _, m := range index.Get(r, at) {
+			out = append(out, m.Value)
+		}
+	}
+	slices.SortFunc(out, compare)
+	return slices.Compact(out)
+}
+
+// traffic is merged for each Service, and for each namespace that has policies.
+func (t *tables) traffic() {
+	namespaces := memo.NewNames[string](t.graph)
+	memo.FeedNames(namespaces, t.trafficPolicies, func(name model.Name, _ *policy.Traffic, use func(string)) { use(name.Namespace) })
+	t.namespaceTraffic = memo.NewTable(t.graph, func(r *memo.Run, namespace string) (*policy.Merged, bool) {
+		if _, ok := namespaces.Get(r, namespace); !ok {
+			return nil, false
+		}
+		all := applying(r, t.trafficAt, policy.Older[*policy.Traffic], place{namespace: namespace})
+		return policy.MergeFor(namespace, "", all, t.basis.defaults), true
+	})
+	memo.Follow(t.namespaceTraffic, namespaces.Table)
+	t.serviceTraffic = memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (*policy.Merged, bool) {
+		if s, _ := t.serviceObjects.Get(r, name); !s.ok {
+			return nil, false
+		}
+		all := applying(r, t.trafficAt, policy.Older[*policy.Traffic],
+			place{namespace: name.Namespace}, place{name.Namespace, oneService, name.Name})
+		return policy.MergeFor(name.Namespace, name.Name, all, t.basis.defaults), true
+	})
+	memo.Follow(t.serviceTraffic, t.serviceObjects.Table)
+
+	places := memo.NewIndex(t.serviceTraffic, report.Object.Compare, emitLosses[model.Name])
+	memo.Feed(places, t.namespaceTraffic, emitLosses[string])
+	losses := memo.NewTable(t.graph, func(r *memo.Run, l policy.Loss) (struct{}, bool) {
+		var at []report.Object
+		for _, m := range places.Get(r, l) {
+			at = append(at, m.Key)
+		}
+		if len(at) > 0 {
+			r.Tell(l.Finding(at))
+		}
+		return struct{}{}, len(at) > 0
+	})
+	memo.FollowGroups(losses, places)
+}
+
+func emitLosses[K comparable](_ K, m *policy.Merged, emit memo.Emit[policy.Loss, report.Object, struct{}]) {
+	for _, l := range m.Losses {
+		emit(l, m.At, struct{}{})
+	}
+}
