@@ -105,10 +105,15 @@ type secret struct{ crt, key, ca []byte }
 
 func (s secret) parse() (ca.Intermediate, error) { return ca.ParseIntermediate(s.crt, s.key, s.ca) }
 
-// TestGivenCA: each kind of CA that cert-manager makes signs what go-spiffe
-// verifies, with an issuer of meshd's own below it where that is allowed.
-func TestGivenCA(t *testing.T) {
-	now := time.Now().Truncate(time.Second)
+// givenCA is a kind of CA that cert-manager makes.
+type givenCA struct {
+	name string
+	s    secret
+	// chain is how many certificates are shown: one more where meshd may have an issuer of its own below it.
+	chain int
+}
+
+func givenCAs(t testing.TB, now time.Time) []givenCA {
 	root := outside{}.sign(t, authorityTemplate("root", now.Add(-time.Hour)), ecKey(t, elliptic.P384()))
 	below := func(o outside, pathLen int, key crypto.Signer) outside {
 		tmpl := authorityTemplate("intermediate", now)
@@ -116,7 +121,7 @@ func TestGivenCA(t *testing.T) {
 		return o.sign(t, tmpl, key)
 	}
 	p256, p384, rsa2048 := below(root, -1, ecKey(t, elliptic.P256())), below(root, 1, ecKey(t, elliptic.P384())), below(root, 0, rsaKey(t, 2048))
-	under := below(p256, -1, ecKey(t, elliptic.P256()))
+	under := p256.sign(t, authorityTemplate("second intermediate", now), ecKey(t, elliptic.P256()))
 	limited := authorityTemplate("root", now)
 	limited.MaxPathLen = 1
 	limitedRoot := outside{}.sign(t, limited, ecKey(t, elliptic.P256()))
@@ -124,12 +129,7 @@ func TestGivenCA(t *testing.T) {
 	leavesOnly := authorityTemplate("root", now)
 	leavesOnly.MaxPathLen, leavesOnly.MaxPathLenZero = 0, true
 	single := outside{}.sign(t, leavesOnly, rsaKey(t, 2048))
-
-	for _, tc := range []struct {
-		name  string
-		s     secret
-		chain int // certificates that are shown
-	}{
+	return []givenCA{
 		{"P-256 in SEC 1", secret{certPEM(p256), keyPEM(t, p256.key, "EC PRIVATE KEY"), certPEM(root)}, 3},
 		{"P-384 in PKCS 8", secret{certPEM(p384), keyPEM(t, p384.key, "PRIVATE KEY"), certPEM(root)}, 3},
 		{"RSA in PKCS 1, leaves only", secret{certPEM(rsa2048), keyPEM(t, rsa2048.key, "RSA PRIVATE KEY"), certPEM(root)}, 2},
@@ -138,7 +138,13 @@ func TestGivenCA(t *testing.T) {
 		{"chain that ends in the root", secret{certPEM(under, p256, root), keyPEM(t, under.key, "PRIVATE KEY"), nil}, 4},
 		{"two levels", secret{certPEM(under, p256), keyPEM(t, under.key, "PRIVATE KEY"), certPEM(limitedRoot, root)}, 4},
 		{"the root allows one level", secret{certPEM(underLimited), keyPEM(t, underLimited.key, "PRIVATE KEY"), certPEM(limitedRoot)}, 2},
-	} {
+	}
+}
+
+// TestGivenCA: each kind signs what go-spiffe verifies.
+func TestGivenCA(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	for _, tc := range givenCAs(t, now) {
 		t.Run(tc.name, func(t *testing.T) {
 			in, err := tc.s.parse()
 			if err != nil {
@@ -188,6 +194,7 @@ func TestBadGivenCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sameName := root.sign(t, authorityTemplate("root", now), ecKey(t, elliptic.P256()))
 	goodKey, goodRoot := keyPEM(t, good.key, "PRIVATE KEY"), certPEM(root)
 	t.Setenv("GODEBUG", "rsa1024min=0")
 	for _, tc := range []struct {
@@ -216,6 +223,7 @@ func TestBadGivenCA(t *testing.T) {
 		{"constrained elsewhere", with(func(c *x509.Certificate) { c.PermittedURIDomains = []string{"other.domain"} }), "not permitted by any constraint"},
 		{"excluded", with(func(c *x509.Certificate) { c.ExcludedURIDomains = []string{catest.TrustDomain} }), "excluded by constraint"},
 		{"for code", with(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} }), "incompatible key usage"},
+		{"the name of its issuer", secret{certPEM(sameName), keyPEM(t, sameName.key, "PRIVATE KEY"), goodRoot}, "same name"},
 		{"for clients", with(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "incompatible key usage"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
@@ -27,6 +28,9 @@ func Given(chain, roots []*x509.Certificate, now time.Time) error {
 	for _, c := range chain {
 		if err := givenCA(c, now); err != nil {
 			return fmt.Errorf("tls.crt: %q: %w", c.Subject, err)
+		}
+		if bytes.Equal(c.RawSubject, c.RawIssuer) && !slices.ContainsFunc(roots, c.Equal) {
+			return fmt.Errorf("tls.crt: %q has the same name as its issuer: Envoy takes it for a root; make it with another subject", c.Subject)
 		}
 	}
 	for _, c := range roots {
