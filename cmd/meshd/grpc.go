@@ -37,7 +37,7 @@ func (d *daemon) openGRPC(trustDomain string, attestor authn.Attestor, more func
 		return err
 	}
 	options := append(server.Options(server.Transport{}),
-		grpc.Creds(credentials.NewTLS(config)),
+		grpc.Creds(authn.Expiring(credentials.NewTLS(config))),
 		grpc.ChainUnaryInterceptor(layer.Unary()), grpc.ChainStreamInterceptor(layer.Stream()))
 	d.grpc = grpc.NewServer(options...)
 	for _, register := range services {
