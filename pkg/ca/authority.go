@@ -336,12 +336,19 @@ func (a *Authority) SetLifetimes(l Lifetimes) error {
 // ends. Signing renews what is due too, so that a late Run never means an
 // expired issuer.
 func (a *Authority) Run(ctx context.Context) error {
+	retry := retryAfter
 	for {
-		if _, err := a.state(); err != nil {
+		_, err := a.state()
+		if err != nil {
 			a.log.Error("issuer is not renewed", "error", err)
 		}
 		a.renewServers()
 		wait, changed := a.nextDue()
+		if err != nil {
+			wait, retry = max(wait, retry), min(2*retry, retryAtMost)
+		} else {
+			retry = retryAfter
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -351,8 +358,11 @@ func (a *Authority) Run(ctx context.Context) error {
 	}
 }
 
-// retryAfter a renewal that failed, and the shortest sleep of Run.
-const retryAfter = time.Second
+// retryAfter a renewal that failed, which is the shortest sleep of Run too; doubled each time, up to retryAtMost.
+const (
+	retryAfter  = time.Second
+	retryAtMost = time.Minute
+)
 
 func (a *Authority) nextDue() (time.Duration, <-chan struct{}) {
 	a.mu.Lock()

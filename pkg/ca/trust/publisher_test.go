@@ -216,6 +216,23 @@ func TestPublished(t *testing.T) {
 	}
 }
 
+// TestAPIServerAway: what changes meanwhile is published when it is back.
+func TestAPIServerAway(t *testing.T) {
+	c := cluster.Get(t)
+	admin := c.Client(t)
+	one := catest.New(t, ca.Lifetimes{}, nil).Authority.Bundle()
+	two := one + catest.New(t, ca.Lifetimes{}, nil).Authority.Bundle()
+	namespace := c.Namespace(t, nil)
+	a := newAuthority(one)
+	publish(t, c, a, &namespaces{names: []string{namespace}, changes: make(chan struct{})})
+	published(t, admin, namespace, one)
+	c.StopAPI(t)
+	a.set(two)
+	c.StartAPI(t)
+	published(t, admin, namespace, two)
+	bundled(t, admin, two)
+}
+
 // TestNamespaceThatGoes is passed over, and others are served.
 func TestNamespaceThatGoes(t *testing.T) {
 	c := cluster.Get(t)
