@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,14 +47,15 @@ const retryPause = time.Second
 type ClusterSource struct {
 	log       *slog.Logger
 	config    *rest.Config
-	http      *http.Client
+	watching  *http.Client // waits for the API server
+	asking    *http.Client // does not
 	mapper    meta.RESTMapper
 	client    client.Client
 	discovery discovery.ServerResourcesInterfaceWithContext
 	feeds     []*feed
 
 	// The life of what Load has started.
-	ctx     context.Context //nolint:containedctx // informers outlive the call that starts them
+	ctx     context.Context // informers outlive the call that starts them
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	stopped chan struct{} // closed when Run has returned
@@ -83,18 +85,23 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if s.http, err = rest.HTTPClientFor(config); err != nil {
+	if s.asking, err = rest.HTTPClientFor(config); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	if s.mapper, err = apiutil.NewDynamicRESTMapper(config, s.http); err != nil {
+	patient := rest.CopyConfig(config)
+	patient.Wrap(func(next http.RoundTripper) http.RoundTripper { return &patience{next: next, log: s.log} })
+	if s.watching, err = rest.HTTPClientFor(patient); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	found, err := discovery.NewDiscoveryClientForConfigAndClient(config, s.http)
+	if s.mapper, err = apiutil.NewDynamicRESTMapper(config, s.asking); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	found, err := discovery.NewDiscoveryClientForConfigAndClient(config, s.asking)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	s.discovery = found
-	if s.client, err = client.New(config, client.Options{HTTPClient: s.http, Scheme: shared().scheme, Mapper: s.mapper}); err != nil {
+	if s.client, err = client.New(config, client.Options{HTTPClient: s.asking, Scheme: shared().scheme, Mapper: s.mapper}); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	return s, nil
@@ -140,7 +147,7 @@ func (s *ClusterSource) Run(ctx context.Context, take func(*Snapshot, []report.F
 	if s.ctx == nil {
 		if _, _, err := s.Load(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the context's end is no failure
+				return nil // its end is no failure
 			}
 			return err
 		}
@@ -168,7 +175,8 @@ func (s *ClusterSource) Run(ctx context.Context, take func(*Snapshot, []report.F
 func (s *ClusterSource) stop() {
 	s.cancel()
 	s.running.Wait()
-	s.http.CloseIdleConnections()
+	utilnet.CloseIdleConnectionsFor(s.watching.Transport)
+	utilnet.CloseIdleConnectionsFor(s.asking.Transport)
 }
 
 // poke has the writer look.

@@ -2,6 +2,7 @@ package crds
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -100,6 +101,9 @@ type listCounter struct {
 	lists atomic.Int32
 }
 
+// WrappedRoundTripper is how client-go finds the connections to close.
+func (l *listCounter) WrappedRoundTripper() http.RoundTripper { return l.RoundTripper }
+
 func (l *listCounter) RoundTrip(r *http.Request) (*http.Response, error) {
 	q := r.URL.Query()
 	// Rescan's lists are of metadata.
@@ -156,6 +160,43 @@ func TestClusterAway(t *testing.T) {
 		if in(s.Services, ns)["stays"] == nil {
 			t.Error("a Service that was there all the time was withdrawn")
 		}
+	}
+}
+
+// TestClusterLoadWaits for an API server that is not there yet.
+func TestClusterLoadWaits(t *testing.T) {
+	c := cluster.Get(t)
+	w, config := wireTo(t, c.Config)
+	w.cut()
+	source, err := NewClusterSource(config, ClusterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := source.Load(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("the context has ended: %v", err)
+	}
+	if source, err = NewClusterSource(config, ClusterOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	loaded := make(chan error, 1)
+	go func() {
+		s, _, err := source.Load(ctx)
+		if err == nil && len(s.Namespaces) == 0 {
+			err = errors.New("no namespaces")
+		}
+		loaded <- err
+	}()
+	w.open(t)
+	if err := <-loaded; err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := source.Run(ctx, func(*Snapshot, []report.Finding) {}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -311,5 +352,6 @@ func TestClusterLeavesNothingBehind(t *testing.T) {
 		}
 		cancel()
 	}
-	goleak.VerifyNone(t, before)
+	// client-go has one pool of connections for all who have the same configuration.
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http/internal/http2.(*ClientConn).readLoop"))
 }

@@ -39,7 +39,7 @@ func benchPod(namespace, name string) *corev1.Pod {
 	out := &corev1.Pod{ObjectMeta: named(namespace, name), Spec: corev1.PodSpec{NodeName: "node-1", ServiceAccountName: "app"}}
 	out.UID, out.ResourceVersion = types.UID(strings.Clone("0b1c2d3e-0000-4000-8000-"+name)), "123456"
 	out.Labels = map[string]string{"app": strings.Clone(name), "pod-template-hash": "5d4f6c7b8", "topology.kubernetes.io/zone": "zone-a"}
-	out.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 2048)}}}
+	out.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(strings.Repeat("f", 2048))}}
 	for _, c := range []string{"meshd-capture", "meshd-agent", "meshd-proxy", "app"} {
 		container := corev1.Container{Name: c, Image: strings.Clone("registry.example.com/team/application:1.2.3"), Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080, Protocol: "TCP"}}}
 		for i := range 10 {
@@ -61,7 +61,7 @@ func benchSlice(namespace, name string, version int) *discoveryv1.EndpointSlice 
 	out := endpointSlice(namespace, name)
 	out.ResourceVersion = fmt.Sprint(1000000 + version)
 	out.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-01T00:00:00Z"}
-	out.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kube-controller-manager", FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 500)}}}
+	out.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kube-controller-manager", FieldsV1: metav1.NewFieldsV1(strings.Repeat("f", 500))}}
 	out.Ports = []discoveryv1.EndpointPort{{Name: &portName, Port: &port}}
 	for i := range 10 {
 		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{
@@ -128,31 +128,38 @@ func BenchmarkClusterMemory(b *testing.B) {
 	} {
 		b.Run(kind, func(b *testing.B) {
 			for b.Loop() {
-				base := heap()
-				whole := make([]client.Object, n)
-				for i := range whole {
-					whole[i] = object(i)
-				}
-				b.ReportMetric(float64(heap()-base)/n, "B/whole")
-				runtime.KeepAlive(whole)
-				whole = nil
-				base = heap()
-				s, tell := fed(b)
-				for i := range n {
-					tell(object(i))
-				}
-				s.turn()
-				b.ReportMetric(float64(heap()-base)/n, "B/kept")
-				runtime.KeepAlive(s)
+				b.ReportMetric(held(func() any {
+					whole := make([]client.Object, n)
+					for i := range whole {
+						whole[i] = object(i)
+					}
+					return whole
+				})/n, "B/whole")
+				b.ReportMetric(held(func() any {
+					s, tell := fed(b)
+					for i := range n {
+						tell(object(i))
+					}
+					s.turn()
+					return s
+				})/n, "B/kept")
 			}
 		})
 	}
 }
 
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+// held is how many bytes of the heap a value takes.
+func held(value func() any) float64 {
+	heap := func() float64 {
+		runtime.GC()
+		runtime.GC() // what the first one has finalised
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	before := heap()
+	v := value()
+	after := heap()
+	runtime.KeepAlive(v)
+	return after - before
 }

@@ -98,7 +98,7 @@ func (s *ClusterSource) served(ctx context.Context, gv schema.GroupVersion) (map
 func (s *ClusterSource) start(f *feed) error {
 	var never time.Duration
 	informers, err := cache.New(s.config, cache.Options{
-		HTTPClient: s.http, Scheme: shared().scheme, Mapper: s.mapper, SyncPeriod: &never,
+		HTTPClient: s.watching, Scheme: shared().scheme, Mapper: s.mapper, SyncPeriod: &never,
 		DefaultTransform: f.transform, DefaultFieldSelector: f.selector, DefaultWatchErrorHandler: s.watchFailed(f),
 	})
 	if err != nil {
