@@ -12,7 +12,6 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	admissionapply "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -63,12 +62,9 @@ func TestPodSecurity(t *testing.T) {
 	var d appsv1.Deployment
 	var j batchv1.Job
 	var p corev1.Pod
-	for name, into := range map[string]any{"meshd": &d, "meshd-crds": &j, "meshd-check": &p} {
-		kind := map[string]string{"meshd": "Deployment", "meshd-crds": "Job", "meshd-check": "Pod"}[name]
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(find(rendered, kind, name).Object, into); err != nil {
-			t.Fatal(err)
-		}
-	}
+	read(t, find(rendered, "Deployment", "meshd"), &d)
+	read(t, find(rendered, "Job", "meshd-crds"), &j)
+	read(t, find(rendered, "Pod", "meshd-check"), &p)
 	for name, err := range map[string]error{
 		"meshd": try(d.Spec.Template.ObjectMeta, d.Spec.Template.Spec), "its Job": try(j.Spec.Template.ObjectMeta, j.Spec.Template.Spec),
 		"its check": try(p.ObjectMeta, p.Spec),

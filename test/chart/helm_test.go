@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/meshd-io/meshd/internal/kubetest"
@@ -124,4 +125,15 @@ func readFile(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// read gives a rendered object its type.
+func read(t *testing.T, o *unstructured.Unstructured, into any) {
+	t.Helper()
+	if o == nil {
+		t.Fatalf("there is no %T", into)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into); err != nil {
+		t.Fatal(err)
+	}
 }
