@@ -42,6 +42,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServeCommand(), newCheckCommand(), newProxiesCommand(), newTranslateCommand(), newLabCommand())
+	root.AddCommand(newServeCommand(), newCheckCommand(), newProxiesCommand(), newTranslateCommand(), newLabCommand(), newCRDsCommand())
 	return root
 }
