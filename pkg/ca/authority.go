@@ -60,6 +60,7 @@ type Authority struct {
 
 	mu        sync.Mutex
 	lifetimes Lifetimes
+	own       *signer // the store's root, once it was read
 	current   signer
 	waiting   *signer             // its roots are in the bundle; it signs after Promote
 	former    []*x509.Certificate // roots that stay trusted
@@ -116,7 +117,7 @@ func New(cfg Config) (*Authority, error) {
 }
 
 func (a *Authority) newRoot() (Pair, error) {
-	v, err := template.Between(a.clock.Now(), a.lifetimes.Root, a.skew, nil)
+	v, err := template.Between(a.clock.Now(), a.Lifetimes().Root, a.skew, nil)
 	if err != nil {
 		return Pair{}, err
 	}

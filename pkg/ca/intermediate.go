@@ -77,10 +77,6 @@ type signer struct {
 	direct bool
 }
 
-func rootSigner(root Pair) signer {
-	return signer{Pair: root, roots: []*x509.Certificate{root.Certificate}}
-}
-
 // isRoot reports whether it is what peers trust, and need not be shown.
 func (s signer) isRoot() bool { return holds(s.roots, s.Certificate) }
 

@@ -47,16 +47,29 @@ func (a *Authority) open(in *Intermediate) error {
 	return nil
 }
 
-// stored is the root of the store, judged.
+// stored is the root of the store, judged. It is read once: who changes the
+// lifetimes does not wait for the store.
 func (a *Authority) stored(create func() (Pair, error)) (signer, error) {
-	if a.store == nil {
-		return signer{}, errors.New("there is no store for a root of meshd's own")
+	a.mu.Lock()
+	own := a.own
+	a.mu.Unlock()
+	if own == nil {
+		if a.store == nil {
+			return signer{}, errors.New("there is no store for a root of meshd's own")
+		}
+		root, err := a.store.Root(create)
+		if err != nil {
+			return signer{}, err
+		}
+		own = &signer{Pair: root, roots: []*x509.Certificate{root.Certificate}}
 	}
-	root, err := a.store.Root(create)
-	if err != nil {
+	if err := check.Authority(own.Certificate, a.trustDomain, a.clock.Now()); err != nil {
 		return signer{}, err
 	}
-	return rootSigner(root), check.Authority(root.Certificate, a.trustDomain, a.clock.Now())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.own = own
+	return *own, nil
 }
 
 // try signs below s what it is for, and judges that: what no reading of
