@@ -273,7 +273,7 @@ func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
 // offer gives the pipeline what there is. d.taking is held.
 func (d *daemon) offer() {
 	found := slices.Concat(d.found, d.followAuthority(d.taken), d.home.Findings(d, d.taken))
-	d.pipeline.Offer(input{snapshot: d.taken, findings: found, trust: model.Trust{Bundle: d.authority.Bundle()}})
+	d.pipeline.Offer(input{snapshot: d.taken, findings: found, trust: model.Trust{Bundle: d.authority.Bundle(), Origin: d.follows.settings.Origin}})
 }
 
 // snapshot is the newest; nil before there is one.

@@ -82,6 +82,8 @@ type Telemetry struct {
 type Trust struct {
 	// Bundle is one or more PEM certificates, roots only, in a stable order.
 	Bundle string
+	// Origin is the CertificateAuthority; its Kind is "" where there is none.
+	Origin report.Origin
 }
 
 // WorkloadKind tells a sidecar from a gateway.

@@ -19,7 +19,11 @@ func Translate(v *scope.View) (Resources, []report.Finding) {
 		t.backends[v.Backends[i].Ref] = &v.Backends[i]
 	}
 	if v.Trust.Bundle != "" {
-		t.add(SecretType, Resource{Name: TrustSecret, Proto: trustSecret(v.Trust)})
+		var from []report.Origin
+		if v.Trust.Origin.Kind != "" {
+			from = append(from, v.Trust.Origin)
+		}
+		t.put(SecretType, TrustSecret, trustSecret(v.Trust), from)
 	}
 	// Nothing is sent over it, but its mesh TLS makes every proxy ask for the
 	// bundle by the name whose acknowledgement is the evidence of what it trusts.
