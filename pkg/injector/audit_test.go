@@ -44,7 +44,9 @@ func TestAudit(t *testing.T) {
 		pod("shop", "ends", func(p *corev1.Pod) { p.DeletionTimestamp = &now }),
 		pod("shop", "host", hostNetwork),
 		pod("shop", "static", func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} }),
-		pod("shop", "clash", func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: injector.InboundPort}} }),
+		pod("shop", "clash", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: injector.InboundPort}}
+		}),
 		pod("plain", "no"),
 		pod("plain", "asks", labelled("enabled")),
 		pod("plain", "asks-host", labelled("enabled"), hostNetwork),

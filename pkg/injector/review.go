@@ -37,12 +37,9 @@ func (h *webhook) answer(ctx context.Context, req *admissionv1.AdmissionRequest)
 		return refusal(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable,
 			"meshd has not read the mesh's configuration yet, and lets no pod in until then; try again"), NotReady
 	}
-	out, d, err := h.inject(ctx, pod, cfg)
-	if err == nil {
-		err = d.Err
-	}
-	var patch []byte
-	if err == nil && d.Injected {
+	out, d := h.inject(ctx, pod, cfg)
+	err, patch := d.Err, []byte(nil)
+	if d.Injected {
 		patch, err = patchOf(pod, out)
 	}
 	if err != nil {
@@ -71,26 +68,25 @@ func outcomeOf(d Decision) Outcome {
 
 // inject looks again, at the namespace as the API server has it now, before it
 // leaves a pod alone for which the API server has asked.
-func (h *webhook) inject(ctx context.Context, pod *corev1.Pod, cfg Config) (*corev1.Pod, Decision, error) {
+func (h *webhook) inject(ctx context.Context, pod *corev1.Pod, cfg Config) (*corev1.Pod, Decision) {
 	ns, known := h.Namespaces.Namespace(pod.Namespace)
 	if known {
 		out, d := Inject(pod, ns, cfg)
 		if d.Injected || d.Refused || d.Err != nil || h.Fetch == nil {
-			return out, d, nil
+			return out, d
 		}
 	}
 	if h.Fetch == nil {
-		return nil, Decision{}, fmt.Errorf("namespace %s is not known yet", pod.Namespace)
+		return nil, Decision{Err: fmt.Errorf("namespace %s is not known yet", pod.Namespace)}
 	}
 	ns, err := h.Fetch(ctx, pod.Namespace)
-	if err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, Decision{}, fmt.Errorf("there is no namespace %s", pod.Namespace)
-		}
-		return nil, Decision{}, fmt.Errorf("read namespace %s: %w", pod.Namespace, err)
+	if apierrors.IsNotFound(err) {
+		return nil, Decision{Err: fmt.Errorf("there is no namespace %s", pod.Namespace)}
 	}
-	out, d := Inject(pod, ns, cfg)
-	return out, d, nil
+	if err != nil {
+		return nil, Decision{Err: fmt.Errorf("read namespace %s: %w", pod.Namespace, err)}
+	}
+	return Inject(pod, ns, cfg)
 }
 
 func refusal(code int32, reason metav1.StatusReason, message string) *admissionv1.AdmissionResponse {
