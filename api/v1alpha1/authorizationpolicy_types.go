@@ -76,6 +76,7 @@ type AuthorizationRule struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type AuthorizationSource struct {
+	// ServiceAccount of the peer.
 	// +optional
 	ServiceAccount *ServiceAccountSource `json:"serviceAccount,omitempty"`
 	// SPIFFE is an exact ID, or a prefix that ends in /* and names at least the whole trust domain.
@@ -84,6 +85,7 @@ type AuthorizationSource struct {
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:Pattern=`^spiffe://[a-z0-9._-]{1,255}(/([A-Za-z0-9_-]|\.[A-Za-z0-9_-]|\.\.[A-Za-z0-9._-])[A-Za-z0-9._-]*)*(/\*|/([A-Za-z0-9_-]|\.[A-Za-z0-9_-]|\.\.[A-Za-z0-9._-])[A-Za-z0-9._-]*)$`
 	SPIFFE string `json:"spiffe,omitempty"`
+	// JWT that RequestAuthentication has verified.
 	// +optional
 	JWT *JWTSource `json:"jwt,omitempty"`
 	// CIDR of the direct peer.
@@ -120,6 +122,7 @@ type ServiceAccountSource struct {
 
 // JWTSource is a token's issuer and claims.
 type JWTSource struct {
+	// Issuer of the token, compared exactly.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Issuer string `json:"issuer"`
@@ -196,6 +199,7 @@ type AuthorizationTo struct {
 
 // HeaderValues matches when the header has any of the values.
 type HeaderValues struct {
+	// Name of the header; case does not count.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`

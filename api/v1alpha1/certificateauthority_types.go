@@ -38,6 +38,7 @@ type CertificateAuthoritySpec struct {
 	// +optional
 	// +kubebuilder:default={}
 	SecretRef *SecretRef `json:"secretRef,omitempty"`
+	// Lifetimes of what is signed.
 	// +optional
 	// +kubebuilder:default={}
 	Lifetimes Lifetimes `json:"lifetimes,omitempty"`
@@ -52,11 +53,13 @@ type CertificateAuthoritySpec struct {
 
 // SecretRef names a Secret.
 type SecretRef struct {
+	// Namespace of the Secret.
 	// +kubebuilder:default=meshd-system
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespace string `json:"namespace,omitempty"`
+	// Name of the Secret.
 	// +kubebuilder:default=meshd-ca
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -70,29 +73,38 @@ type SecretRef struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.issuer) || !has(self.leaf) || duration(self.issuer) >= duration(self.leaf)",fieldPath=".issuer",message="issuer must not be less than leaf: nothing outlives what signed it"
 // +kubebuilder:validation:XValidation:rule="!has(self.root) || !has(self.issuer) || duration(self.root) >= duration(self.issuer)",fieldPath=".root",message="root must not be less than issuer: nothing outlives what signed it"
 type Lifetimes struct {
+	// Root that meshd makes; one that is there stays.
 	// +kubebuilder:default="87600h"
 	Root Duration `json:"root,omitempty"`
+	// Issuer: each replica's own certificate, which signs the leaves.
 	// +kubebuilder:default="168h"
 	Issuer Duration `json:"issuer,omitempty"`
+	// Leaf: a workload's certificate, renewed at half of it.
 	// +kubebuilder:default="1h"
 	Leaf Duration `json:"leaf,omitempty"`
 }
 
 // CertificateAuthorityStatus is the state of the CA and of a rotation.
 type CertificateAuthorityStatus struct {
+	// ObservedGeneration is the generation that the rest of the status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Phase: Stable, or a step of the rotation.
 	// +optional
 	Phase string `json:"phase,omitempty"`
+	// Roots that are trusted.
 	// +optional
 	Roots []CertificateStatus `json:"roots,omitempty"`
+	// Issuers: one for each replica.
 	// +optional
 	Issuers []CertificateStatus `json:"issuers,omitempty"`
+	// Proxies counts the live proxies by whether they have acknowledged the roots.
 	// +optional
 	Proxies ProxyCount `json:"proxies,omitempty"`
+	// Laggards are the first proxies (at most 5) that have not acknowledged.
 	// +optional
 	Laggards []string `json:"laggards,omitempty"`
+	// Conditions: Accepted, ResolvedRefs, Programmed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -102,8 +114,9 @@ type CertificateAuthorityStatus struct {
 // CertificateStatus describes a CA certificate.
 type CertificateStatus struct {
 	// Fingerprint is the SHA-256 of the certificate's DER, in hex.
-	Fingerprint string      `json:"fingerprint"`
-	NotAfter    metav1.Time `json:"notAfter"`
+	Fingerprint string `json:"fingerprint"`
+	// NotAfter is when it ends.
+	NotAfter metav1.Time `json:"notAfter"`
 }
 
 // CertificateAuthorityList is a list of CertificateAuthorities.

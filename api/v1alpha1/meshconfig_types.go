@@ -45,15 +45,19 @@ type MeshConfigSpec struct {
 	// +kubebuilder:validation:items:MaxLength=255
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9._-]+$`
 	TrustDomainAliases []string `json:"trustDomainAliases,omitempty"`
+	// Identity: how workloads get their certificates.
 	// +optional
 	// +kubebuilder:default={}
 	Identity IdentitySpec `json:"identity,omitempty"`
+	// Injection: which pods get a sidecar, and what it is like.
 	// +optional
 	// +kubebuilder:default={}
 	Injection InjectionSpec `json:"injection,omitempty"`
+	// Egress: what may be reached outside of the mesh's CIDRs.
 	// +optional
 	// +kubebuilder:default={}
 	Egress EgressSpec `json:"egress,omitempty"`
+	// Telemetry: what proxies report.
 	// +optional
 	// +kubebuilder:default={}
 	Telemetry TelemetrySpec `json:"telemetry,omitempty"`
@@ -68,6 +72,7 @@ type MeshConfigSpec struct {
 	// +kubebuilder:validation:items:MaxLength=43
 	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 10.1.0.0/16 or fd00::/8"
 	CIDRs []string `json:"cidrs,omitempty"`
+	// Defaults apply where no policy does.
 	// +optional
 	// +kubebuilder:default={}
 	Defaults DefaultsSpec `json:"defaults,omitempty"`
@@ -75,6 +80,7 @@ type MeshConfigSpec struct {
 
 // IdentitySpec chooses how workloads get their certificates.
 type IdentitySpec struct {
+	// Carrier: the agent beside the proxy, or the kubelet (PodCertificateRequest); Auto is the latter where the cluster serves it.
 	// +kubebuilder:validation:Enum=Agent;PodCertificate;Auto
 	// +kubebuilder:default=Auto
 	Carrier string `json:"carrier,omitempty"`
@@ -86,9 +92,11 @@ type InjectionSpec struct {
 	// +kubebuilder:validation:Enum=OptIn;OptOut
 	// +kubebuilder:default=OptIn
 	Default string `json:"default,omitempty"`
+	// Proxy is the sidecar's container.
 	// +optional
 	// +kubebuilder:default={}
 	Proxy ProxySpec `json:"proxy,omitempty"`
+	// Exclude is traffic that is not captured.
 	// +optional
 	Exclude ExcludeSpec `json:"exclude,omitempty"`
 }
@@ -104,25 +112,30 @@ type ProxySpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=256
 	Concurrency int32 `json:"concurrency,omitempty"`
+	// LogLevel of Envoy.
 	// +kubebuilder:validation:Enum=trace;debug;info;warning;error;critical;off
 	// +kubebuilder:default=warning
 	LogLevel string `json:"logLevel,omitempty"`
+	// Resources of the container.
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
 }
 
 // ExcludeSpec is traffic that is not captured.
 type ExcludeSpec struct {
+	// InboundPorts of pods that are left alone.
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:Minimum=1
 	// +kubebuilder:validation:items:Maximum=65535
 	InboundPorts []int32 `json:"inboundPorts,omitempty"`
+	// OutboundPorts to which connections are left alone.
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:Minimum=1
 	// +kubebuilder:validation:items:Maximum=65535
 	OutboundPorts []int32 `json:"outboundPorts,omitempty"`
+	// OutboundCIDRs to which connections are left alone.
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
@@ -139,6 +152,7 @@ type ExcludeSpec struct {
 
 // EgressSpec says what may be reached outside of the mesh's CIDRs.
 type EgressSpec struct {
+	// Mode: Deny lets out only what hosts and cidrs name.
 	// +kubebuilder:validation:Enum=Allow;Deny
 	// +kubebuilder:default=Allow
 	Mode string `json:"mode,omitempty"`
@@ -160,11 +174,14 @@ type EgressSpec struct {
 
 // TelemetrySpec says what proxies report.
 type TelemetrySpec struct {
+	// AccessLog of proxies, on their standard output.
 	// +kubebuilder:validation:Enum=Off;Errors;All
 	// +kubebuilder:default=Errors
 	AccessLog string `json:"accessLog,omitempty"`
+	// Tracing sends spans by OTLP.
 	// +optional
 	Tracing TracingSpec `json:"tracing,omitempty"`
+	// Metrics bounds those of a proxy.
 	// +optional
 	// +kubebuilder:default={}
 	Metrics MetricsSpec `json:"metrics,omitempty"`
@@ -177,6 +194,7 @@ type TracingSpec struct {
 	// +kubebuilder:validation:MaxLength=260
 	// +kubebuilder:validation:Pattern=`^$|^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4}$`
 	OTLP string `json:"otlp,omitempty"`
+	// SamplePercent of the traces that begin in the mesh.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
@@ -193,6 +211,7 @@ type MetricsSpec struct {
 
 // DefaultsSpec applies where no policy does.
 type DefaultsSpec struct {
+	// PeerAuthentication where no PeerAuthentication applies.
 	// +kubebuilder:validation:Enum=Strict;Permissive;Disable
 	// +kubebuilder:default=Strict
 	PeerAuthentication PeerAuthenticationMode `json:"peerAuthentication,omitempty"`
@@ -200,20 +219,25 @@ type DefaultsSpec struct {
 	// +kubebuilder:validation:Enum=Allow;Deny
 	// +kubebuilder:default=Allow
 	Authorization AuthorizationAction `json:"authorization,omitempty"`
+	// Traffic: as TrafficPolicy.spec without targetRefs.
 	// +optional
 	Traffic TrafficSettings `json:"traffic,omitempty"`
 }
 
 // MeshConfigStatus tells what became of the configuration.
 type MeshConfigStatus struct {
+	// ObservedGeneration is the generation that the rest of the status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Accepted, ResolvedRefs, Programmed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Proxies counts the live proxies.
 	// +optional
 	Proxies ProxyCount `json:"proxies,omitempty"`
+	// Laggards are the first proxies (at most 5) that have not acknowledged this generation.
 	// +optional
 	Laggards []string `json:"laggards,omitempty"`
 }

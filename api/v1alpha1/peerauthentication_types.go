@@ -42,6 +42,7 @@ type PeerAuthenticationSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:XValidation:rule="self.kind in ['Namespace', 'Pod']",fieldPath=".kind",message="kind must be Namespace or Pod"
 	TargetRefs []TargetRef `json:"targetRefs,omitempty"`
+	// Mode: Strict takes mutual TLS of the mesh only, Permissive also the application's own TLS and plaintext, Disable none of the mesh.
 	// +kubebuilder:validation:Enum=Strict;Permissive;Disable
 	Mode PeerAuthenticationMode `json:"mode"`
 	// Ports with a mode of their own.
@@ -60,9 +61,11 @@ type PeerAuthenticationSpec struct {
 
 // PeerAuthenticationPort is the mode of one of the workload's own port numbers.
 type PeerAuthenticationPort struct {
+	// Port number of the workload itself.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
+	// Mode of this port.
 	// +kubebuilder:validation:Enum=Strict;Permissive;Disable
 	Mode PeerAuthenticationMode `json:"mode"`
 }

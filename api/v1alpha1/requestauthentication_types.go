@@ -52,13 +52,15 @@ type JWTRule struct {
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=512
 	Audiences []string `json:"audiences,omitempty"`
-	JWKS      JWKS     `json:"jwks"`
+	// JWKS: the issuer's keys, by URI or inline.
+	JWKS JWKS `json:"jwks"`
 	// From replaces the default place, Authorization: Bearer.
 	// +optional
 	From *JWTFrom `json:"from,omitempty"`
 	// Forward the token to the application.
 	// +optional
 	Forward bool `json:"forward,omitempty"`
+	// ClaimToHeaders: claims that are copied into headers of the request; what a client writes there is always removed.
 	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
@@ -69,6 +71,7 @@ type JWTRule struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.uri) != has(self.inline)",message="exactly one of uri and inline is needed"
 type JWKS struct {
+	// URI that the keys are read from.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
@@ -85,6 +88,7 @@ type JWKS struct {
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.headers) && size(self.headers) > 0) || (has(self.params) && size(self.params) > 0) || (has(self.cookies) && size(self.cookies) > 0)",message="a place is needed: a header, a parameter or a cookie"
 type JWTFrom struct {
+	// Headers that may carry the token.
 	// +optional
 	// +kubebuilder:validation:MaxItems=16
 	Headers []JWTHeader `json:"headers,omitempty"`
@@ -94,6 +98,7 @@ type JWTFrom struct {
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
 	Params []string `json:"params,omitempty"`
+	// Cookies that may carry the token.
 	// +optional
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
@@ -104,6 +109,7 @@ type JWTFrom struct {
 
 // JWTHeader is a header that carries a token behind a prefix.
 type JWTHeader struct {
+	// Name of the header.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`
@@ -118,16 +124,19 @@ type JWTHeader struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.claim) != has(self.path)",message="exactly one of claim (a top-level claim) and path (a nested one) is needed"
 type ClaimToHeader struct {
+	// Claim at the top level, taken literally.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	Claim string `json:"claim,omitempty"`
+	// Path of a nested claim.
 	// +optional
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
 	Path []string `json:"path,omitempty"`
+	// Header that the claim is copied into.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`

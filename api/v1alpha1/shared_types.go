@@ -66,15 +66,20 @@ type PolicyStatus struct {
 
 // ProxyCount counts proxies by what they did with the newest generation.
 type ProxyCount struct {
-	Total        int32 `json:"total"`
+	// Total of live proxies that are concerned.
+	Total int32 `json:"total"`
+	// Acknowledged: those that hold the newest generation.
 	Acknowledged int32 `json:"acknowledged"`
+	// Rejected: those that have refused something of it.
 	// +optional
 	Rejected int32 `json:"rejected"`
 }
 
 // TargetStatus is what became of a policy at one of its targets.
 type TargetStatus struct {
+	// Ref as the spec has it.
 	Ref TargetRef `json:"ref"`
+	// Conditions: Accepted and ResolvedRefs, at this target.
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// OverriddenBy names the policies (KIND NAMESPACE/NAME) that have the say here instead.

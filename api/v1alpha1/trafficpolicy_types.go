@@ -36,18 +36,25 @@ type TrafficPolicySpec struct {
 // TrafficSettings are field groups that are merged one by one: the most
 // specific target wins each.
 type TrafficSettings struct {
+	// Timeout bounds a request.
 	// +optional
 	Timeout *Timeout `json:"timeout,omitempty"`
+	// Retry says when a request is tried again.
 	// +optional
 	Retry *Retry `json:"retry,omitempty"`
+	// CircuitBreaker bounds what a proxy has open to one destination.
 	// +optional
 	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
+	// OutlierDetection leaves out endpoints that fail.
 	// +optional
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
+	// LoadBalancing chooses an endpoint.
 	// +optional
 	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
+	// RateLimit is a token bucket per proxy; beyond it requests are answered 429.
 	// +optional
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+	// Fault is injected on purpose: a delay, an abort or both.
 	// +optional
 	Fault *Fault `json:"fault,omitempty"`
 	// Protocol of the target's ports, over appProtocol and port name.
@@ -113,8 +120,10 @@ type Retry struct {
 	// false = only where the request was provably not processed.
 	// +optional
 	NonIdempotent bool `json:"nonIdempotent,omitempty"`
+	// Backoff between tries, with full jitter.
 	// +optional
 	Backoff *Backoff `json:"backoff,omitempty"`
+	// Budget bounds retries by the active requests.
 	// +optional
 	Budget *RetryBudget `json:"budget,omitempty"`
 }
@@ -124,8 +133,10 @@ type Retry struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.base) || duration(self.base) > duration('0s')",fieldPath=".base",message="base must be more than 0"
 // +kubebuilder:validation:XValidation:rule="!has(self.base) || !has(self.max) || duration(self.base) <= duration(self.max)",fieldPath=".max",message="max (250ms unless said) must not be less than base"
 type Backoff struct {
+	// Base of the first pause, which doubles.
 	// +kubebuilder:default="25ms"
 	Base Duration `json:"base,omitempty"`
+	// Max of a pause.
 	// +kubebuilder:default="250ms"
 	Max Duration `json:"max,omitempty"`
 }
@@ -146,12 +157,15 @@ type RetryBudget struct {
 
 // CircuitBreaker bounds what a proxy has open to one destination.
 type CircuitBreaker struct {
+	// MaxConnections of one proxy.
 	// +kubebuilder:default=1024
 	// +kubebuilder:validation:Minimum=1
 	MaxConnections int32 `json:"maxConnections,omitempty"`
+	// MaxPendingRequests that wait for a connection.
 	// +kubebuilder:default=1024
 	// +kubebuilder:validation:Minimum=1
 	MaxPendingRequests int32 `json:"maxPendingRequests,omitempty"`
+	// MaxRequests at a time.
 	// +kubebuilder:default=1024
 	// +kubebuilder:validation:Minimum=1
 	MaxRequests int32 `json:"maxRequests,omitempty"`
@@ -162,13 +176,17 @@ type CircuitBreaker struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.interval) || duration(self.interval) > duration('0s')",fieldPath=".interval",message="interval must be more than 0"
 // +kubebuilder:validation:XValidation:rule="!has(self.baseEjection) || duration(self.baseEjection) > duration('0s')",fieldPath=".baseEjection",message="baseEjection must be more than 0"
 type OutlierDetection struct {
+	// ConsecutiveErrors (5xx, or no connection) after which an endpoint is left out.
 	// +kubebuilder:default=5
 	// +kubebuilder:validation:Minimum=1
 	ConsecutiveErrors int32 `json:"consecutiveErrors,omitempty"`
+	// Interval between two looks.
 	// +kubebuilder:default="10s"
 	Interval Duration `json:"interval,omitempty"`
+	// BaseEjection is how long an endpoint is left out, times how often it has been.
 	// +kubebuilder:default="30s"
 	BaseEjection Duration `json:"baseEjection,omitempty"`
+	// MaxEjectedPercent of the endpoints.
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -180,6 +198,7 @@ type OutlierDetection struct {
 // +kubebuilder:validation:XValidation:rule="!(self.policy in ['RingHash', 'Maglev']) || has(self.hash)",fieldPath=".hash",message="RingHash and Maglev need a hash"
 // +kubebuilder:validation:XValidation:rule="!has(self.slowStart) || self.policy in ['RoundRobin', 'LeastRequest']",fieldPath=".slowStart",message="slowStart goes with RoundRobin and LeastRequest only"
 type LoadBalancing struct {
+	// Policy by which an endpoint is chosen.
 	// +kubebuilder:validation:Enum=RoundRobin;LeastRequest;Random;RingHash;Maglev
 	// +kubebuilder:default=LeastRequest
 	Policy string `json:"policy,omitempty"`
@@ -195,16 +214,19 @@ type LoadBalancing struct {
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.header), has(self.cookie), has(self.sourceIP) && self.sourceIP].filter(x, x).size() == 1",message="exactly one of header, cookie and sourceIP is needed"
 type Hash struct {
+	// Header whose value is hashed.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`
 	Header string `json:"header,omitempty"`
+	// Cookie whose value is hashed.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$`
 	Cookie string `json:"cookie,omitempty"`
+	// SourceIP: the client's address is hashed.
 	// +optional
 	SourceIP bool `json:"sourceIP,omitempty"`
 }
@@ -213,12 +235,16 @@ type Hash struct {
 //
 // +kubebuilder:validation:XValidation:rule="duration(self.per) >= duration('50ms')",fieldPath=".per",message="per must be at least 50ms"
 type RateLimit struct {
+	// Requests that are let through in each per.
 	// +kubebuilder:validation:Minimum=1
-	Requests int32    `json:"requests"`
-	Per      Duration `json:"per"`
+	Requests int32 `json:"requests"`
+	// Per is the time in which the bucket is filled by requests.
+	Per Duration `json:"per"`
+	// Burst is the size of the bucket; requests unless said.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	Burst int32 `json:"burst,omitempty"`
+	// Key: one bucket for all, or one for each source identity.
 	// +kubebuilder:validation:Enum=All;SourceIdentity
 	// +kubebuilder:default=All
 	Key string `json:"key,omitempty"`
@@ -228,8 +254,10 @@ type RateLimit struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type Fault struct {
+	// Delay holds a share of the requests.
 	// +optional
 	Delay *FaultDelay `json:"delay,omitempty"`
+	// Abort answers a share of the requests.
 	// +optional
 	Abort *FaultAbort `json:"abort,omitempty"`
 }
@@ -238,7 +266,9 @@ type Fault struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || duration(self.duration) > duration('0s')",fieldPath=".duration",message="duration must be more than 0"
 type FaultDelay struct {
+	// Duration of the delay.
 	Duration Duration `json:"duration"`
+	// Percent of the requests.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Percent int32 `json:"percent"`
@@ -246,9 +276,11 @@ type FaultDelay struct {
 
 // FaultAbort answers a share of the requests.
 type FaultAbort struct {
+	// Status that is answered.
 	// +kubebuilder:validation:Minimum=200
 	// +kubebuilder:validation:Maximum=599
 	Status int32 `json:"status"`
+	// Percent of the requests.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Percent int32 `json:"percent"`

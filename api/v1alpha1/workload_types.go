@@ -39,12 +39,14 @@ type WorkloadSpec struct {
 	// +kubebuilder:validation:items:MaxLength=45
 	// +kubebuilder:validation:items:XValidation:rule="isIP(self)",message="must be an IPv4 or IPv6 address"
 	Addresses []string `json:"addresses"`
+	// Ports that the process listens on.
 	// +optional
 	// +listType=map
 	// +listMapKey=port
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	Ports []WorkloadPort `json:"ports,omitempty"`
+	// Zone that it is in, as topology.kubernetes.io/zone.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Zone string `json:"zone,omitempty"`
@@ -57,6 +59,7 @@ type WorkloadPort struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$`
 	Name string `json:"name,omitempty"`
+	// Port number.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`

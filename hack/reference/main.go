@@ -1,13 +1,12 @@
-// Command reference writes docs/reference from the CRDs, the chart's values and
-// the reasons' own comments, and MeshConfig into the values' schema: run from the repository's root, twice without a difference.
+// Command reference writes docs/reference from the CRDs, the chart's values, and
+// the comments of reasons and metrics, and MeshConfig into the values' schema:
+// run from the repository's root, twice without a difference. The commands'
+// part is written by a test of cmd/meshd, which alone knows them.
 package main
 
 import (
 	"bytes"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,9 +17,8 @@ import (
 )
 
 const (
-	crdFiles    = "charts/meshd/crds/*.yaml"
-	reasonFiles = "pkg/report"
-	out         = "docs/reference"
+	crdFiles = "charts/meshd/crds/*.yaml"
+	out      = "docs/reference"
 )
 
 func main() {
@@ -46,7 +44,12 @@ func run() error {
 	if err := writeChart(); err != nil {
 		return fmt.Errorf("chart: %w", err)
 	}
-	return writeReasons()
+	for _, write := range []func() error{writeReasons, writeMetrics} {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeKind(path string) error {
@@ -64,17 +67,19 @@ func writeKind(path string) error {
 		strings.ToLower(string(crd.Spec.Scope)), schema.Description)
 	for _, part := range []string{"spec", "status"} {
 		fmt.Fprintf(&b, "\n## %s\n\n| field | type | default | meaning |\n|---|---|---|---|\n", part)
-		writeFields(&b, part, schema.Properties[part])
+		if err := writeFields(&b, part, schema.Properties[part]); err != nil {
+			return err
+		}
 	}
 	name := strings.ToLower(crd.Spec.Names.Kind) + ".md"
 	return os.WriteFile(filepath.Join(out, name), b.Bytes(), 0o644) // documents
 }
 
-// writeFields writes a row for each field below a schema, depth first.
-func writeFields(b *bytes.Buffer, path string, s apiextensionsv1.JSONSchemaProps) {
+// writeFields writes a row for each field below a schema, depth first. A field
+// without a comment is an error.
+func writeFields(b *bytes.Buffer, path string, s apiextensionsv1.JSONSchemaProps) error {
 	if s.Type == "array" && s.Items != nil && s.Items.Schema != nil {
-		writeFields(b, path+"[]", *s.Items.Schema)
-		return
+		return writeFields(b, path+"[]", *s.Items.Schema)
 	}
 	names := make([]string, 0, len(s.Properties))
 	for name := range s.Properties {
@@ -87,16 +92,25 @@ func writeFields(b *bytes.Buffer, path string, s apiextensionsv1.JSONSchemaProps
 		if p.Default != nil {
 			fallback = "`" + string(p.Default.Raw) + "`"
 		}
+		if p.Description == "" || strings.HasPrefix(p.Description, duration) {
+			return fmt.Errorf("%s.%s has no comment", path, name)
+		}
 		fmt.Fprintf(b, "| `%s.%s` | %s | %s | %s |\n", path, name, typeOf(p, slices.Contains(s.Required, name)), fallback, meaning(p))
 		// Conditions and resource requirements are Kubernetes' own, and documented there.
 		if name != "conditions" && name != "resources" {
-			writeFields(b, path+"."+name, p)
+			if err := writeFields(b, path+"."+name, p); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 func typeOf(p apiextensionsv1.JSONSchemaProps, required bool) string {
 	kind := p.Type
+	if isDuration(p) {
+		kind = "duration"
+	}
 	if p.XIntOrString {
 		kind = "integer or string"
 	}
@@ -109,6 +123,15 @@ func typeOf(p apiextensionsv1.JSONSchemaProps, required bool) string {
 	return kind
 }
 
+// duration begins the description that every field without one of its own gets
+// from the Gateway API's type.
+const duration = "Duration is a string value representing a duration in time."
+
+// isDuration reports whether the field's type is that of GEP-2257.
+func isDuration(p apiextensionsv1.JSONSchemaProps) bool {
+	return strings.HasPrefix(p.Pattern, "^([0-9]{1,5}(h|m|s|ms)){1,4}$")
+}
+
 // meaning is the description, and what the schema refuses.
 func meaning(p apiextensionsv1.JSONSchemaProps) string {
 	text := strings.Join(strings.Fields(p.Description), " ")
@@ -119,49 +142,51 @@ func meaning(p apiextensionsv1.JSONSchemaProps) string {
 	if len(values) > 0 {
 		text = strings.TrimSpace(text + " One of " + strings.Join(values, ", ") + ".")
 	}
+	if limits := bounds(p); limits != "" {
+		text = strings.TrimSpace(text + " " + limits)
+	}
 	for _, rule := range p.XValidations {
 		if rule.Message != "" {
 			text = strings.TrimSpace(text + " *" + rule.Message + ".*")
 		}
 	}
-	return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(text)
+	return escape(text)
 }
 
-// writeReasons reads the comments of report's constants.
-func writeReasons() error {
-	packages, err := filepath.Glob(filepath.Join(reasonFiles, "*.go"))
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	b.WriteString("# Conditions and reasons\n\nEvery kind has `Accepted` (it is valid and in force), `ResolvedRefs` (what it names exists) and " +
-		"`Programmed` (every live proxy concerned has acknowledged this generation).\n\n| reason | meaning |\n|---|---|\n")
-	for _, path := range packages {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-		if err != nil {
-			return err
-		}
-		for _, decl := range file.Decls {
-			constants, ok := decl.(*ast.GenDecl)
-			if ok && constants.Tok == token.CONST {
-				writeConstants(&b, constants)
+// bounds are the limits of a number or a list.
+func bounds(p apiextensionsv1.JSONSchemaProps) string {
+	least, most, what := p.Minimum, p.Maximum, ""
+	if p.Type == "array" {
+		least, most, what = float(p.MinItems), float(p.MaxItems), " items"
+		if p.Items != nil && p.Items.Schema != nil {
+			if each := bounds(*p.Items.Schema); each != "" {
+				what += ", each " + each
+				return strings.TrimSuffix(span(least, most)+what, ".") + "."
 			}
 		}
 	}
-	return os.WriteFile(filepath.Join(out, "reasons.md"), b.Bytes(), 0o644) // documents
+	if text := span(least, most); text != "" {
+		return text + what + "."
+	}
+	return ""
 }
 
-func writeConstants(b *bytes.Buffer, constants *ast.GenDecl) {
-	for _, spec := range constants.Specs {
-		value, ok := spec.(*ast.ValueSpec)
-		if !ok || value.Doc == nil {
-			continue
-		}
-		if typ, ok := value.Type.(*ast.Ident); !ok || typ.Name != "Reason" {
-			continue
-		}
-		name := value.Names[0].Name
-		text := strings.TrimPrefix(strings.Join(strings.Fields(value.Doc.Text()), " "), name+": ")
-		fmt.Fprintf(b, "| `%s` | %s |\n", name, text)
+func float(n *int64) *float64 {
+	if n == nil {
+		return nil
 	}
+	f := float64(*n)
+	return &f
+}
+
+func span(least, most *float64) string {
+	switch {
+	case least != nil && most != nil:
+		return fmt.Sprintf("%.0f to %.0f", *least, *most)
+	case least != nil:
+		return fmt.Sprintf("At least %.0f", *least)
+	case most != nil:
+		return fmt.Sprintf("At most %.0f", *most)
+	}
+	return ""
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/injector"
 )
 
-const installCRDs = "apply the definitions of this version: kubectl apply --server-side -f charts/meshd/crds"
+const installCRDs = "bring them up to date: meshd crds --apply"
 
 // definitions: every kind is installed, served and of this version.
 func definitions(f *Facts) verdict {
