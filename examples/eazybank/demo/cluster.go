@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The control plane's pods in a cluster.
@@ -22,7 +23,7 @@ const (
 
 // onCluster is the mesh of the cluster that a kubectl talks to.
 func onCluster(kubectl string) *mesh {
-	m := &mesh{command: []string{kubectl}}
+	m := &mesh{command: []string{kubectl}, newest: []string{"--since-time=" + time.Now().UTC().Format(time.RFC3339)}}
 	m.status = m.clusterStatus
 	m.kill = func(ctx context.Context) error {
 		_, err := run(ctx, m.command, "delete", "pods", "-n", systemNamespace, "-l", controlPlane, "--force", "--grace-period=0")
@@ -70,7 +71,7 @@ func (m *mesh) clusterStatus(ctx context.Context) (status, error) {
 	return s, nil
 }
 
-// get gives what kubectl knows of a kind.
+// list gives what kubectl knows of a kind.
 func (m *mesh) list(ctx context.Context, into any, kind string, flags ...string) error {
 	out, err := run(ctx, m.command, append([]string{"get", kind, "-o", "json"}, flags...)...)
 	if err != nil {

@@ -19,6 +19,8 @@ import (
 type mesh struct {
 	// command is "meshd lab" or "kubectl": both know exec, logs, apply and delete.
 	command []string
+	// newest are the flags of logs that leave out what was before the demo.
+	newest []string
 	// status is what there is now.
 	status func(context.Context) (status, error)
 	// kill ends every running meshd at once.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -222,8 +223,8 @@ func killedUnderLoad(ctx context.Context, m *mesh) (string, error) {
 			return false, err.Error(), nil //nolint:nilerr // meshd is on its way back
 		}
 		back := 0
-		for _, p := range s.Proxies {
-			if p.Connected.After(killed) && p.Synced {
+		for _, was := range before.Proxies {
+			if slices.ContainsFunc(s.Proxies, func(p proxy) bool { return p.Name == was.Name && p.Connected.After(killed) && p.Synced }) {
 				back++
 			}
 		}

@@ -138,7 +138,7 @@ func wireIsTLS(ctx context.Context, m *mesh) (string, error) {
 	}
 	var packets, handshakes int
 	for _, p := range pods {
-		log, err := run(ctx, m.command, "logs", "-n", "bank", p.Name, "-c", "wire")
+		log, err := run(ctx, m.command, append([]string{"logs", "-n", "bank", p.Name, "-c", "wire"}, m.newest...)...)
 		if err != nil {
 			return "", err
 		}
