@@ -137,8 +137,15 @@ func local() bool {
 	return err == nil && strings.TrimSpace(config) == os.Getenv("KUBECONFIG")
 }
 
-// applyBank does what the README says, and waits until the bank is open.
+// applyBank does what the README says, and waits until the bank is open. The
+// CertificateAuthority goes first: what it says decides how pods are made.
 func applyBank() error {
+	if _, err := run("", "kubectl", "apply", "-f", "examples/eazybank/00-mesh.yaml"); err != nil {
+		return err
+	}
+	if _, err := run("", "kubectl", "wait", "--for=condition=Accepted", "certificateauthority/default", "--timeout="+patience.String()); err != nil {
+		return err
+	}
 	if _, err := run("", "kubectl", "apply", "-f", "examples/eazybank"); err != nil {
 		return err
 	}
