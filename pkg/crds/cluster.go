@@ -2,11 +2,13 @@ package crds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -62,10 +64,13 @@ type ClusterSource struct {
 
 	wake     chan struct{} // something is pending
 	suspects chan struct{} // a watch has been told that its kind is not there
+	// attending is whether the kinds that there were at the start are being watched.
+	attending atomic.Bool
 	// discovering holds whoever changes which kinds are watched.
 	discovering sync.Mutex
 
 	// Only the writer touches these: Load, then Run.
+	loaded   bool
 	snapshot *Snapshot
 	findings []report.Finding
 
@@ -134,7 +139,11 @@ func (s *ClusterSource) Load(ctx context.Context) (*Snapshot, []report.Finding, 
 			return nil, nil, fmt.Errorf("wait for every %s to be read: %w", f.gvk.Kind, ctx.Err())
 		}
 	}
+	if left := s.Absent(); len(left) > 0 {
+		s.log.Warn("the API server does not serve all kinds; those that it does not are left out until it does", "kinds", left)
+	}
 	s.turn()
+	s.loaded = true
 	return s.snapshot, s.findings, nil
 }
 
@@ -151,6 +160,9 @@ func (s *ClusterSource) Run(ctx context.Context, take func(*Snapshot, []report.F
 			}
 			return err
 		}
+	}
+	if !s.loaded {
+		return errors.New("the source could not be loaded")
 	}
 	defer s.stop()
 	s.turn()
@@ -211,7 +223,7 @@ func (s *ClusterSource) turn() bool {
 				s.findings = append(s.findings, r.findings...)
 			}
 		}
-		report.Sort(s.findings)
+		s.findings = report.Sort(s.findings)
 	}
 	return sum.objects || sum.findings
 }

@@ -32,6 +32,7 @@ type wire struct {
 	listener net.Listener
 	address  string
 	conns    []net.Conn
+	lost     *atomic.Bool // what goes over the connections that there are now
 	running  sync.WaitGroup
 }
 
@@ -39,7 +40,7 @@ type wire struct {
 func wireTo(t testing.TB, config *rest.Config) (*wire, *rest.Config) {
 	t.Helper()
 	host := strings.TrimSuffix(strings.TrimPrefix(config.Host, "https://"), "/")
-	w := &wire{target: host, address: "127.0.0.1:0"}
+	w := &wire{target: host, address: "127.0.0.1:0", lost: &atomic.Bool{}}
 	w.open(t)
 	t.Cleanup(w.cut)
 	out := rest.CopyConfig(config)
@@ -74,12 +75,35 @@ func (w *wire) carry(conn net.Conn) {
 	defer far.Close()
 	w.mu.Lock()
 	w.conns = append(w.conns, conn, far)
+	lost := w.lost
 	w.mu.Unlock()
 	w.running.Go(func() {
-		_, _ = io.Copy(far, conn) // ends when either end does
+		_, _ = io.Copy(lossy{far, lost}, conn) // ends when either end does
 		far.Close()
 	})
-	_, _ = io.Copy(conn, far) // as above
+	_, _ = io.Copy(lossy{conn, lost}, far) // as above
+}
+
+// lossy swallows what is written once it is lost.
+type lossy struct {
+	io.Writer
+	lost *atomic.Bool
+}
+
+func (l lossy) Write(p []byte) (int, error) {
+	if l.lost.Load() {
+		return len(p), nil
+	}
+	return l.Writer.Write(p)
+}
+
+// lose swallows from now on what goes over the connections that there are, and
+// tells neither end.
+func (w *wire) lose() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost.Store(true)
+	w.lost = &atomic.Bool{}
 }
 
 // cut breaks every connection and refuses new ones.
@@ -160,6 +184,36 @@ func TestClusterAway(t *testing.T) {
 		if in(s.Services, ns)["stays"] == nil {
 			t.Error("a Service that was there all the time was withdrawn")
 		}
+	}
+}
+
+// TestClusterStalled: connections over which nothing comes any more are found out.
+func TestClusterStalled(t *testing.T) {
+	t.Setenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "1") // 30 and 15 by default
+	t.Setenv("HTTP2_PING_TIMEOUT_SECONDS", "1")
+	c := cluster.Get(t)
+	api, ns := c.Client(t), c.Namespace(t, nil)
+	w, config := wireTo(t, c.Config)
+	config.Dial = (&net.Dialer{}).DialContext // a pool of its own, made with these timeouts
+	k := watchCluster(t, config)
+	before, count := k.last()
+	w.lose()
+	create(t, api, service(ns, "s"))
+	ctx, cancel := context.WithTimeout(context.Background(), kubetest.Patience)
+	defer cancel()
+	for err := errors.New("not asked"); err != nil; err = k.source.Rescan(ctx) {
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	_, now := k.now()
+	for _, s := range k.snapshots[count:now] {
+		if !Same(s.IngressClasses, before.IngressClasses) {
+			t.Error("something was withdrawn or read anew that has not changed")
+		}
+	}
+	if s, _ := k.now(); in(s.Services, ns)["s"] == nil {
+		t.Error("the Service has not come")
 	}
 }
 
@@ -284,7 +338,7 @@ func TestClusterDefinitionsComeAndGo(t *testing.T) {
 
 // sourceRules are what the source may do in a cluster, and needs.
 func sourceRules() []rbacv1.PolicyRule {
-	read := []string{"get", "list", "watch"}
+	read := []string{"list", "watch"}
 	return []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"namespaces", "serviceaccounts", "services", "pods", "secrets", "nodes"}, Verbs: read},
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},

@@ -29,6 +29,7 @@ const (
 
 // attend watches what the API server serves, until the source is stopped.
 func (s *ClusterSource) attend() {
+	s.attending.Store(true)
 	again := time.NewTicker(absentInterval)
 	defer again.Stop()
 	for {
@@ -129,7 +130,9 @@ func (s *ClusterSource) start(f *feed) error {
 		case <-ctx.Done():
 		}
 	})
-	s.log.Debug("watching", "kind", f.gvk.Kind)
+	if epoch > 1 || s.attending.Load() {
+		s.log.Info("the API server serves the kind now", "kind", f.gvk.Kind)
+	}
 	return nil
 }
 

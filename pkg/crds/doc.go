@@ -1,5 +1,5 @@
-// Package crds is where objects come in: from files (load.go, watch.go) and,
-// later, from a cluster. It gives immutable Snapshots and judges nothing but
+// Package crds is where objects come in: from files (load.go, watch.go) and
+// from a cluster (cluster.go). It gives immutable Snapshots and judges nothing but
 // whether an object may exist at all: decoding, schema, CEL.
 //
 //	file --> document --> declaration --merge--> entry --> Snapshot
