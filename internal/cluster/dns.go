@@ -17,7 +17,6 @@ import (
 // corefile answers for the cluster's names; nothing else exists for the node.
 const corefile = domain + `:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
-    health :8080
     ready :8181
     kubernetes ` + domain + ` in-addr.arpa ip6.arpa {
         pods insecure
@@ -81,11 +80,10 @@ func installDNS(ctx context.Context, client kubernetes.Interface) error {
 }
 
 func dnsDeployment(meta metav1.ObjectMeta) *appsv1.Deployment {
-	probe := func(path string, port int) *corev1.Probe {
-		return &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
-			HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt(port)},
-		}}
-	}
+	// Once it has been ready it stays so: on a busy machine a probe's time is soon over.
+	ready := &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 30, FailureThreshold: 100, ProbeHandler: corev1.ProbeHandler{
+		HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(8181)},
+	}}
 	return &appsv1.Deployment{
 		ObjectMeta: meta,
 		Spec: appsv1.DeploymentSpec{
@@ -96,8 +94,8 @@ func dnsDeployment(meta metav1.ObjectMeta) *appsv1.Deployment {
 					ServiceAccountName: meta.Name, PriorityClassName: "system-cluster-critical", DNSPolicy: corev1.DNSDefault,
 					Containers: []corev1.Container{{
 						Name: "coredns", Image: corednsName, Command: []string{"/coredns", "-conf", "/etc/coredns/Corefile"},
-						VolumeMounts:   []corev1.VolumeMount{{Name: "config", MountPath: "/etc/coredns", ReadOnly: true}},
-						ReadinessProbe: probe("/ready", 8181), LivenessProbe: probe("/health", 8080),
+						VolumeMounts:    []corev1.VolumeMount{{Name: "config", MountPath: "/etc/coredns", ReadOnly: true}},
+						ReadinessProbe:  ready,
 						SecurityContext: &corev1.SecurityContext{ReadOnlyRootFilesystem: ptr.To(true), AllowPrivilegeEscalation: ptr.To(false)},
 					}},
 					Volumes: []corev1.Volume{{Name: "config", VolumeSource: corev1.VolumeSource{

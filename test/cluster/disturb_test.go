@@ -140,13 +140,15 @@ func makePods(t *testing.T) (stop func()) {
 	const pod = `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "dry", "namespace": "steady"}, "spec": {"containers": [{"name": "x", "image": "x"}]}}`
 	end, ended := make(chan struct{}), make(chan struct{})
 	made := 0
+	tick := time.NewTicker(500 * time.Millisecond)
 	go func() {
 		defer close(ended)
+		defer tick.Stop()
 		for {
 			select {
 			case <-end:
 				return
-			default:
+			case <-tick.C:
 			}
 			out, err := run(pod, "kubectl", "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[*].name}", "-f", "-")
 			switch {
