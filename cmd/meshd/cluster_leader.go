@@ -20,7 +20,6 @@ import (
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/injector"
 	"github.com/meshd-io/meshd/pkg/peer"
-	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/status"
 )
 
@@ -134,8 +133,7 @@ func (l *lead) parts(ctx context.Context) []part {
 	})
 	writer := status.NewWriter(status.WriterConfig{Applier: l.statuses, Desired: statuses.Desired, Changed: d.pipeline.Changed, Log: l.log})
 	events := status.NewEvents(status.EventsConfig{
-		Client: l.client, Changed: d.pipeline.Changed, Log: l.log,
-		Findings: func() ([]report.Finding, *crds.Snapshot, bool) { return d.pipeline.published() },
+		Client: l.client, Changed: d.pipeline.Changed, Log: l.log, Findings: statuses.Findings,
 	})
 	gateways := gateway.NewApplier(gateway.ApplierConfig{
 		Client: l.dynamic, Namespace: system, Changed: d.snapshots.wait, Log: l.log, Wanted: l.gateways,

@@ -176,13 +176,6 @@ func (p *pipeline) published() (findings []report.Finding, snapshot *crds.Snapsh
 	return report.Sort(append(findings, p.cache.Findings()...)), p.current.snapshot, true
 }
 
-// compiled is the newest snapshot that is compiled, nil before the first.
-func (p *pipeline) compiled() *crds.Snapshot {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.current.snapshot
-}
-
 // Changed gives a channel that is closed when anything has moved that a status tells of.
 func (p *pipeline) Changed() <-chan struct{} {
 	p.mu.Lock()

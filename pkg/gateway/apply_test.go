@@ -35,14 +35,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// rules are all that an Applier needs, in meshd's own namespace.
-var rules = []rbacv1.PolicyRule{
-	{APIGroups: []string{""}, Resources: []string{"serviceaccounts", "services"}, Verbs: verbs},
-	{APIGroups: []string{"policy"}, Resources: []string{"poddisruptionbudgets"}, Verbs: verbs},
-	{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: verbs},
-}
+// rules are all that an Applier needs, in meshd's own namespace: to know what there is, and to
+// write what has the gateway's name.
+var rules = append(
+	rulesFor([]string{"list", "watch"}),
+	rulesFor([]string{"create", "patch", "delete"}, IngressName)...)
 
-var verbs = []string{"list", "watch", "create", "patch", "delete"}
+func rulesFor(verbs []string, names ...string) []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"serviceaccounts", "services"}, Verbs: verbs, ResourceNames: names},
+		{APIGroups: []string{"policy"}, Resources: []string{"poddisruptionbudgets"}, Verbs: verbs, ResourceNames: names},
+		{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: verbs, ResourceNames: names},
+	}
+}
 
 // bench is a namespace in which an Applier works, with no more rights than it needs.
 type bench struct {
@@ -85,7 +90,7 @@ func (b *bench) grant(t *testing.T) {
 	until(t, "the rights", func(ctx context.Context) (bool, error) {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               "system:serviceaccount:" + b.namespace + ":meshd",
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: b.namespace, Verb: "delete", Group: "apps", Resource: "deployments"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: b.namespace, Verb: "delete", Group: "apps", Resource: "deployments", Name: IngressName},
 		}}
 		err := b.api.Create(ctx, review)
 		return review.Status.Allowed, err
