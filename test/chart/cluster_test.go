@@ -19,6 +19,8 @@ import (
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/internal/kubetest"
+	"github.com/meshd-io/meshd/pkg/gateway"
+	"github.com/meshd-io/meshd/pkg/injector"
 )
 
 // warnings of an API server are failures.
@@ -48,7 +50,7 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// meshd's pods, the Job of an upgrade and the pod of helm test keep to the
+// meshd's pods, its gateways', the Job of an upgrade and the pod of helm test keep to the
 // restricted PodSecurity standard.
 func TestPodSecurity(t *testing.T) {
 	c := installed(t)
@@ -65,7 +67,19 @@ func TestPodSecurity(t *testing.T) {
 	read(t, find(rendered, "Deployment", "meshd"), &d)
 	read(t, find(rendered, "Job", "meshd-crds"), &j)
 	read(t, find(rendered, "Pod", "meshd-check"), &p)
+	never := func(injector.BootstrapInput) (injector.Bootstrap, error) {
+		return injector.Bootstrap{Config: "{}"}, nil
+	}
+	edge := func(certificates bool) error {
+		d, _, _, err := gateway.ForIngress(injector.Config{
+			Bootstrap: never, Carrier: "Auto", PodCertificates: certificates, TrustBundles: certificates})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return try(d.Spec.Template.ObjectMeta, d.Spec.Template.Spec)
+	}
 	for name, err := range map[string]error{
+		"a gateway with an agent": edge(false), "a gateway without": edge(true),
 		"meshd": try(d.Spec.Template.ObjectMeta, d.Spec.Template.Spec), "its Job": try(j.Spec.Template.ObjectMeta, j.Spec.Template.Spec),
 		"its check": try(p.ObjectMeta, p.Spec),
 	} {
