@@ -176,9 +176,9 @@ func (c *Cluster) wrap(binary string) (string, error) {
 [ "$1" = --help ] && exec '%[2]s' --help
 echo $$ > '%[1]s.pid'
 parent=$PPID self=$$
-(while kill -0 $self; do kill -0 $parent || kill -9 $self; sleep 1; done) 2>/dev/null >&2 &
+(while kill -0 $self; do kill -0 $parent || { kill -9 $self; rm -rf '%[3]s'; }; sleep 1; done) 2>/dev/null >&2 &
 exec '%[2]s' "$@"
-`, path, binary)
+`, path, binary, c.dir)
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		return "", fmt.Errorf("kubetest: %w", err)
 	}
