@@ -29,11 +29,8 @@ The exit code is 0 only if all is well; what cannot be read is not well either.
 
 ` + whichMesh + `
 
-In a cluster it needs, of meshd's namespace: list on deployments and pods, get
-on the ConfigMap meshd-trust, list on endpointslices, get and create on
-pods/portforward; and of the cluster: get on meshd's customresourcedefinitions
-and on the mutatingwebhookconfiguration meshd-injector, list on namespaces,
-pods, nodes, servicecidrs and all of meshd.io.`,
+In a cluster it needs what the chart's ClusterRole and Role meshd-check allow;
+bind both to whoever looks after the mesh. They hold no Secret.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "" && output != "json" {

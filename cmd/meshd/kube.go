@@ -58,7 +58,7 @@ func kubeError(config *rest.Config, doing string, err error) error {
 	case err == nil:
 		return nil
 	case apierrors.IsForbidden(err):
-		return &forbidden{fmt.Sprintf("%s: the cluster refuses it: %s: what a command may need is in docs/reference/commands.md", doing, oneLine(err))}
+		return &forbidden{fmt.Sprintf("%s: the cluster refuses it: %s: the chart's role meshd-check, and docs/reference/commands.md, say what is needed", doing, oneLine(err))}
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the cluster at %s does not know the kubeconfig's user", doing, config.Host)
 	case meta.IsNoMatchError(err), apierrors.IsNotFound(err):

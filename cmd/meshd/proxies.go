@@ -92,8 +92,8 @@ not hold everything that was published for it.
 
 ` + whichMesh + `
 
-In a cluster it needs list on pods, and get and create on pods/portforward, in
-meshd's namespace.`,
+In a cluster it needs, in meshd's namespace, list on pods, and get and create on
+pods/portforward: the chart's ClusterRole and Role meshd-check have them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			replicas, err := mesh.ask(cmd.Context())

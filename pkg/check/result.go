@@ -81,7 +81,7 @@ func (c rule) judge(f *Facts) Result {
 			if why, unread := f.Cluster.Unread[need]; unread {
 				return Result{
 					Check: c.name, Level: Warn, Message: fmt.Sprintf("not known: %s cannot be read: %s", need, why),
-					Cure: "ask with a role that may read them (docs/reference/commands.md)",
+					Cure: "ask with the role meshd-check, which the chart makes",
 				}
 			}
 		}
