@@ -60,6 +60,7 @@ type cluster struct {
 	pod    string
 	offers offered
 	keys   *attest.Cluster
+	render injector.Bootstrapper
 
 	mu      sync.Mutex
 	audited *crds.Snapshot // the last that was audited
@@ -89,7 +90,7 @@ func newCluster(f serveFlags, log *slog.Logger) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own name: %w", err)
 	}
-	return &cluster{flags: f, log: log, config: config, client: client, source: source, pod: pod}, nil
+	return &cluster{flags: f, log: log, config: config, client: client, source: source, pod: pod, render: injector.Remember(renderBootstrap)}, nil
 }
 
 func clusterConfig(kubeconfig string) (*rest.Config, error) {
@@ -153,6 +154,7 @@ func (c *cluster) Parts(ctx context.Context, d *daemon) ([]part, error) {
 // injectorConfig is what a snapshot and the flags say of injection.
 func (c *cluster) injectorConfig(snapshot *crds.Snapshot) injector.Config {
 	config := injectorConfig(snapshot)
+	config.Bootstrap = c.render
 	f := c.flags
 	config.SystemNamespace = f.namespace
 	config.Server = f.cluster.service + "." + f.namespace + ".svc:15012"

@@ -43,9 +43,17 @@ func BenchmarkInject(b *testing.B) {
 	}
 }
 
+// asServed is the webhook as meshd has it.
+func asServed(b *testing.B) hook {
+	render := injector.Remember(bootstrap)
+	return serveWebhook(b, injector.WebhookConfig{
+		Config: func() (injector.Config, bool) { return injector.Config{Bootstrap: render}, true },
+	})
+}
+
 // BenchmarkReview is one review after the other on one TLS connection.
 func BenchmarkReview(b *testing.B) {
-	h := serveWebhook(b, injector.WebhookConfig{})
+	h := asServed(b)
 	body := benchBody(b)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -59,7 +67,7 @@ func BenchmarkReview(b *testing.B) {
 // ones before are answered, as an API server does, over TLS. The figures are
 // the caller's; -benchtime=2000x takes 10 s.
 func BenchmarkReviewsAt200PerSecond(b *testing.B) {
-	h := serveWebhook(b, injector.WebhookConfig{})
+	h := asServed(b)
 	body := benchBody(b)
 	client := h.server.Client()
 	client.Transport.(*http.Transport).MaxIdleConnsPerHost = 64
