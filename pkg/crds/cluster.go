@@ -44,8 +44,9 @@ const retryPause = time.Second
 // is taken away. A kind that is not served is left out, and comes when it is.
 //
 // Of meshd's own kinds an object is held to the rules that this meshd knows
-// (the API server may have taken it under others): one that fails is a finding,
-// and its last good version stays, until meshd starts again.
+// (the API server may have taken it under others). One that breaks them is a
+// finding, and its last good version stays in force; where this process has
+// seen none, what can be read of the object is in force.
 type ClusterSource struct {
 	log       *slog.Logger
 	config    *rest.Config

@@ -45,20 +45,30 @@ func judge(gvk schema.GroupVersionKind, u *unstructured.Unstructured) (client.Ob
 	}
 	f := &finder{ref: report.Object{Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}}
 	object := shared().kinds[gvk].decode(f, gvk, raw)
-	if object == nil || len(f.out) > 0 {
-		return refuse(u, f.out), nil
+	refused := object == nil || len(f.out) > 0
+	if refused {
+		object = shared().decodeLoosely(gvk, raw)
 	}
-	if err := setStatus(object, status); err != nil {
-		f.add(report.Invalid, "status", err.Error())
-		return refuse(u, f.out), nil
+	if object != nil {
+		if err := setStatus(object, status); err != nil {
+			f.add(report.Invalid, "status", err.Error())
+			refused = true
+		}
+		trim(object, gvk)
 	}
-	kept := keptMeta(&metav1.ObjectMeta{Annotations: object.GetAnnotations()})
-	object.SetAnnotations(kept.Annotations)
+	if refused {
+		return refuse(u, object, f.out), nil
+	}
+	return object, nil
+}
+
+// trim leaves of metadata what keptMeta does.
+func trim(object Resource, gvk schema.GroupVersionKind) {
+	object.SetAnnotations(keptMeta(&metav1.ObjectMeta{Annotations: object.GetAnnotations()}).Annotations)
 	object.SetFinalizers(nil)
 	object.SetOwnerReferences(nil)
 	object.SetDeletionTimestamp(nil)
 	object.GetObjectKind().SetGroupVersionKind(gvk)
-	return object, nil
 }
 
 // setStatus fills in what decode leaves out, since a user's word on it does not count.
@@ -73,12 +83,15 @@ func setStatus(object Resource, status any) error {
 	return json.Unmarshal(data, object)
 }
 
-func refuse(u *unstructured.Unstructured, findings []report.Finding) *refusal {
+func refuse(u *unstructured.Unstructured, readable Resource, findings []report.Finding) *refusal {
 	for i := range findings {
 		findings[i].Generation = u.GetGeneration()
 		findings[i].File, findings[i].Line = "", 0
 	}
 	out := &refusal{findings: findings}
+	if readable != nil {
+		out.readable = readable
+	}
 	out.SetGroupVersionKind(u.GroupVersionKind())
 	out.Name, out.Namespace, out.UID = u.GetName(), u.GetNamespace(), u.GetUID()
 	out.ResourceVersion = u.GetResourceVersion()

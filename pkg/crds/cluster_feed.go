@@ -61,8 +61,10 @@ const (
 // row is an object in force and what was found in its newest version.
 type row struct {
 	types.NamespacedName
-	// object is nil where no version was ever valid.
+	// object is the last good version; where there was none, what could be read
+	// of the newest one (lax), or nil.
 	object client.Object
+	lax    bool
 	// version is the resourceVersion that was seen last, of whatever was kept of it.
 	version  string
 	findings []report.Finding
@@ -79,6 +81,8 @@ type change struct {
 type refusal struct {
 	metav1.PartialObjectMetadata
 	findings []report.Finding
+	// readable is what could be read of it; nil where that is nothing.
+	readable client.Object
 }
 
 func compareNames(a, b types.NamespacedName) int {
@@ -223,26 +227,36 @@ func (f *feed) fill(pending map[types.NamespacedName]client.Object) change {
 	return c
 }
 
-// update gives a row its object's newest version.
+// update gives a row its object's newest version. One that is refused does not
+// count where there is a good one of the same object. Where there is none, as
+// after a start, what can be read of it counts: compile judges it again, closes
+// what it cannot understand, and a policy that was simply not there would leave
+// open what it should close.
 func (f *feed) update(r *row, object client.Object) change {
 	r.version = object.GetResourceVersion()
-	old := r.object
 	refused, is := object.(*refusal)
 	if !is {
 		c := change{findings: r.findings != nil}
 		r.findings = nil
-		if old == nil || !f.same(old, object) {
-			r.object = object
-			c.objects, c.content = true, old == nil || !f.ownStatus || !sameContent(old, object)
-		}
-		return c
+		return c.and(f.set(r, object, false))
 	}
 	c := change{findings: !slices.Equal(r.findings, refused.findings)}
 	r.findings = refused.findings
-	if old != nil && old.GetUID() != refused.UID {
-		r.object, c.objects, c.content = nil, true, true // the object of which a version was good is gone
+	if r.object != nil && !r.lax && r.object.GetUID() == refused.UID {
+		return c
 	}
-	return c
+	return c.and(f.set(r, refused.readable, true))
+}
+
+func (f *feed) set(r *row, object client.Object, lax bool) change {
+	old := r.object
+	r.lax = lax
+	switch {
+	case old == nil && object == nil, old != nil && object != nil && f.same(old, object):
+		return change{}
+	}
+	r.object = object
+	return change{objects: true, content: old == nil || object == nil || !f.ownStatus || !sameContent(old, object)}
 }
 
 func (c change) and(d change) change {
