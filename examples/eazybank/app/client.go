@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -124,11 +125,19 @@ func request(client *http.Client, url string) (int, error) {
 func (o *outcome) count(code int, err error) {
 	o.Requests++
 	if err != nil {
-		o.Errors[err.Error()]++
+		o.Errors[cause(err)]++
 	} else {
 		o.Codes[code]++
 	}
 	if err != nil || code != http.StatusOK {
 		o.Failed++
 	}
+}
+
+// cause is what went wrong, without the addresses of one connection: equal faults are counted together.
+func cause(err error) string {
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
 }
