@@ -74,7 +74,7 @@ func (d *daemon) listenAdmin(ctx context.Context) (part, error) {
 	if err != nil {
 		return part{}, fmt.Errorf("admin socket: %w", err)
 	}
-	return serveHTTP("admin", l, &http.Server{Handler: console.Handler(d.state)}), os.Chmod(path, 0o600)
+	return serveHTTP("admin", l, &http.Server{Handler: console.Handler(introduced{d.state, d.authority})}), os.Chmod(path, 0o600)
 }
 
 // listenDebug serves the same, and profiles, to who can reach this pod's loopback: by a port-forward.
@@ -87,7 +87,7 @@ func (d *daemon) listenDebug(ctx context.Context, address string) (part, error) 
 		return part{}, errors.Join(fmt.Errorf("--debug-address %s: it is not on loopback, and what is served there is for nobody else", address), l.Close())
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", console.Handler(d.state))
+	mux.Handle("/", console.Handler(introduced{d.state, d.authority}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
