@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -208,8 +209,8 @@ func (a *Applier) client(kind string) dynamic.ResourceInterface {
 	return a.cfg.Client.Resource(resource(kind)).Namespace(a.cfg.Namespace)
 }
 
-// contains reports whether everything of want is in has. List entries that have
-// a name are found by it; what others add is left to them.
+// contains reports whether everything of want is in has. Entries of lists that
+// have names are looked for by them; what others add is left to them.
 func contains(has, want any) bool {
 	switch w := want.(type) {
 	case map[string]any:
@@ -226,7 +227,7 @@ func contains(has, want any) bool {
 			return false
 		}
 		for i, v := range w {
-			if !contains(entry(h, i, v), v) {
+			if !contains(h[i], v) && !named(h, v) {
 				return false
 			}
 		}
@@ -235,13 +236,15 @@ func contains(has, want any) bool {
 	return reflect.DeepEqual(has, want)
 }
 
-func entry(has []any, i int, want any) any {
-	if fields, ok := want.(map[string]any); ok && fields["name"] != nil {
-		for _, h := range has {
-			if f, ok := h.(map[string]any); ok && f["name"] == fields["name"] {
-				return h
-			}
-		}
+// named reports whether a list has an entry of the wanted one's name that
+// contains it; mounts of one volume share a name.
+func named(has []any, want any) bool {
+	fields, ok := want.(map[string]any)
+	if !ok || fields["name"] == nil {
+		return false
 	}
-	return has[i]
+	return slices.ContainsFunc(has, func(h any) bool {
+		f, ok := h.(map[string]any)
+		return ok && f["name"] == fields["name"] && contains(f, fields)
+	})
 }
