@@ -174,7 +174,7 @@ func (p *pipeline) turn() {
 	next := p.next
 	p.next = nil
 	p.mu.Unlock()
-	if next != nil {
+	if next != nil && !p.restated(*next) {
 		p.compile(*next)
 	}
 	for _, key := range p.takeDirty() {
