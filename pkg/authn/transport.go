@@ -14,7 +14,9 @@ func Expiring(c credentials.TransportCredentials) credentials.TransportCredentia
 	return expiring{c}
 }
 
-type expiring struct{ credentials.TransportCredentials }
+type expiring struct {
+	credentials.TransportCredentials
+}
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (e expiring) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {

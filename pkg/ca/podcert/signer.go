@@ -193,9 +193,9 @@ func (s *Signer) judge(ctx context.Context, r *certificatesv1.PodCertificateRequ
 
 // sign fills in the status. The identity is the request's namespace and the account of its pod.
 func (s *Signer) sign(r *certificatesv1.PodCertificateRequest) (*denial, error) {
-	id, bad := identity.New(s.options.Authority.TrustDomain(), r.Namespace, r.Spec.ServiceAccountName)
+	id, bad := s.identity(r)
 	if bad != nil {
-		return &denial{string(refusal.NoIdentity), bad.Error()}, nil
+		return bad, nil
 	}
 	if r.Spec.MaxExpirationSeconds == nil {
 		return nil, errors.New("maxExpirationSeconds is not set") // the API server sets it
@@ -223,6 +223,15 @@ func (s *Signer) sign(r *certificatesv1.PodCertificateRequest) (*denial, error) 
 			denial{"Issued", "signed for " + id.String()})},
 	}
 	return nil, nil
+}
+
+// identity is refused where no SPIFFE ID can be made of the account's name.
+func (s *Signer) identity(r *certificatesv1.PodCertificateRequest) (identity.ID, *denial) {
+	id, err := identity.New(s.options.Authority.TrustDomain(), r.Namespace, r.Spec.ServiceAccountName)
+	if err != nil {
+		return id, &denial{string(refusal.NoIdentity), err.Error()}
+	}
+	return id, nil
 }
 
 func condition(r *certificatesv1.PodCertificateRequest, kind string, why denial) metav1.Condition {
