@@ -184,7 +184,7 @@ func installationTroubles() []trouble {
 		{"a kind is not served", func(_ *testing.T, f *Facts) { f.Cluster.Installed[0].Status.Conditions = nil }, "definitions", Fail, "not served"},
 		{"a kind is of another version", func(_ *testing.T, f *Facts) {
 			f.Cluster.Installed[0].Spec.Versions[0].AdditionalPrinterColumns = nil
-		}, "definitions", Fail, "another version"},
+		}, "definitions", Warn, "another version"},
 		{"no deployment", func(_ *testing.T, f *Facts) { f.Cluster.Deployment = nil }, "deployment", Fail, "no Deployment"},
 		{"one of two is ready", func(_ *testing.T, f *Facts) { f.Cluster.Deployment.Status.ReadyReplicas = 1 }, "deployment", Warn, "1 of 2"},
 		{"none is ready", func(_ *testing.T, f *Facts) { f.Cluster.Deployment.Status.ReadyReplicas = 0 }, "deployment", Fail, "0 of 2"},

@@ -35,7 +35,7 @@ func definitions(f *Facts) verdict {
 	}
 	v.addEach(Fail, "kinds are not installed", installCRDs, missing)
 	v.addEach(Fail, "kinds are not served", "see the conditions of kubectl describe crd", unserved)
-	v.addEach(Fail, "kinds are of another version than this command", installCRDs+", or use the meshd command of the version that is installed", other)
+	v.addEach(Warn, "kinds are of another version than this command", installCRDs+", or use the meshd command of the version that is installed", other)
 	return v
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -132,19 +131,4 @@ func columnsOf(t *testing.T, c *kubetest.Cluster) *meshv1a1.TrafficPolicy {
 		t.Fatal(err)
 	}
 	return policy
-}
-
-// An object that was stored with the definitions of this version is still read
-// after they are applied anew, with its status, by the same name.
-func TestDefinitionsApplyAgain(t *testing.T) {
-	c := cluster.Get(t)
-	policy := columnsOf(t, c)
-	c.InstallCRDs(t)
-	var got meshv1a1.TrafficPolicy
-	if err := c.Client(t).Get(t.Context(), client.ObjectKeyFromObject(policy), &got); err != nil {
-		t.Fatal(err)
-	}
-	if c := meta.FindStatusCondition(got.Status.Conditions, "Programmed"); c == nil || c.Reason != "Pending" {
-		t.Errorf("conditions: %+v", got.Status.Conditions)
-	}
 }
