@@ -1,8 +1,13 @@
 package cluster
 
 import (
+	"bufio"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,17 +35,15 @@ func TestPodDeletionUnderLoad(t *testing.T) {
 // A second service goes to zero replicas and comes back: it answers again, and the first has noticed nothing.
 func TestScaleToZeroUnderLoad(t *testing.T) {
 	underLoad(t, func() {
-		other := strings.ReplaceAll(strings.ReplaceAll(steady[strings.Index(steady, "---"):], "target", "other"), "replicas: 2", "replicas: 1")
-		apply(t, other)
-		ask := func() string {
-			return kubectl(t, "exec", "-n", "steady", "deployment/target", "-c", "target", "--", "eazybank", "get", "http://other:8080/other")
-		}
+		apply(t, another("other"))
 		answers := func(code string) {
 			t.Helper()
-			eventually(t, "other answers "+code, func() (bool, string) {
-				got := ask()
-				return strings.HasPrefix(got, code), got
-			})
+			for _, pod := range names(t, "steady", "app=target") {
+				eventually(t, "other answers "+code, func() (bool, string) {
+					got := kubectl(t, "exec", "-n", "steady", pod, "-c", "target", "--", "eazybank", "get", "http://other:8080/other")
+					return strings.HasPrefix(got, code), got
+				})
+			}
 		}
 		scale := func(n int) {
 			kubectl(t, "scale", "-n", "steady", "deployment/other", fmt.Sprint("--replicas=", n))
@@ -105,6 +108,8 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Tokens cannot be reviewed meanwhile: leaves have to live longer than that, as they do by default.
+	lifetimes(t, "1h")
 	underLoad(t, func() {
 		if _, err := run("", "hack/cluster", "stop", "kube-apiserver"); err != nil {
 			t.Fatal(err)
@@ -118,7 +123,27 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 			return err == nil, out
 		})
 		programmed(t, "after-outage", nil)
+		// What is new is known to every replica, whichever a caller is connected to.
+		apply(t, another("newcomer"))
+		if err := rolledOut("steady", "newcomer"); err != nil {
+			t.Fatal(err)
+		}
+		for _, pod := range names(t, "steady", "app=target") {
+			var got string
+			eventually(t, "the cluster's DNS knows the service", func() (bool, string) { // it has an outage of its own to get over
+				got = kubectl(t, "exec", "-n", "steady", pod, "-c", "target", "--", "eazybank", "get", "http://newcomer:8080/newcomer")
+				return !strings.Contains(got, "no such host"), got
+			})
+			if !strings.HasPrefix(got, "200 ") {
+				t.Errorf("%s asks a service that is new after the outage: %s", pod, got)
+			}
+		}
 	})
+}
+
+// another service like the target, of one replica.
+func another(name string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(steady[strings.Index(steady, "---"):], "target", name), "replicas: 2", "replicas: 1")
 }
 
 // helm upgrade replaces meshd; proxies move, pods can be made all the time.
@@ -132,6 +157,75 @@ func TestHelmUpgradeUnderLoad(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// lifetimes sets that of leaves for as long as the test runs; the bank's is a minute.
+func lifetimes(t *testing.T, leaf string) {
+	t.Helper()
+	set := func(leaf string) {
+		kubectl(t, "patch", "certificateauthority", "default", "--type=merge", "-p", `{"spec": {"lifetimes": {"leaf": "`+leaf+`"}}}`)
+	}
+	before := kubectl(t, "get", "certificateauthority", "default", "-o", "jsonpath={.spec.lifetimes.leaf}")
+	set(leaf)
+	t.Cleanup(func() { set(before) })
+}
+
+// The webhook's certificate is renewed at half of its life, every replica's own: pods can be made all the time.
+func TestWebhookCertificateUnderLoad(t *testing.T) {
+	underLoad(t, func() {
+		lifetimes(t, "30s")
+		replicas := names(t, system, "app.kubernetes.io/component=control-plane")
+		before := map[string]string{}
+		for _, pod := range replicas {
+			before[pod] = webhookSerial(t, pod)
+		}
+		stop := makePods(t)
+		for _, pod := range replicas {
+			eventually(t, "the webhook of "+pod+" shows a new certificate", func() (bool, string) {
+				now := webhookSerial(t, pod)
+				return now != before[pod], now
+			})
+		}
+		stop()
+	})
+}
+
+// webhookSerial is the serial number of the certificate that a replica's webhook shows.
+func webhookSerial(t *testing.T, pod string) string {
+	t.Helper()
+	address, end := forward(t, system, pod, 15017)
+	defer end()
+	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
+// forward gives an address of this machine that leads to a port of a pod, until end is called.
+func forward(t *testing.T, namespace, pod string, port int) (address string, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, filepath.Join(kube, "kubectl"), "port-forward", "-n", namespace, "pod/"+pod, fmt.Sprint(":", port))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = func() {
+		cancel()
+		_ = cmd.Wait() // killed
+	}
+	line, err := bufio.NewReader(out).ReadString('\n') // Forwarding from 127.0.0.1:1234 -> 15017
+	if err != nil {
+		end()
+		t.Fatalf("port-forward to %s: %v", pod, err)
+	}
+	address, _, _ = strings.Cut(strings.TrimPrefix(line, "Forwarding from "), " -> ")
+	return address, end
 }
 
 // makePods makes pods, as a dry run, until it is told to stop: each must get its sidecar.

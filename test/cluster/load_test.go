@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// steady is a namespace of the mesh with a service of two replicas. Its pods
-// end as well-behaved ones do: they wait until nobody is sent to them any more.
+// steady is a namespace of the mesh with a service of two replicas, whose
+// identities the agent carries (the client's come as the cluster has it). Its pods end as well-behaved ones do: they wait until nobody is sent to them any more.
 const steady = `
 apiVersion: v1
 kind: Namespace
@@ -29,7 +29,7 @@ spec:
   replicas: 2
   selector: {matchLabels: {app: target}}
   template:
-    metadata: {labels: {app: target}}
+    metadata: {labels: {app: target}, annotations: {meshd.io/identity: Agent}}
     spec:
       containers:
       - name: target

@@ -54,11 +54,6 @@ func installed(t *testing.T) {
 	if setUpErr != nil {
 		t.Fatal(setUpErr)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			tellState(t)
-		}
-	})
 }
 
 // phase runs a part of the set-up and tells how long it took.
@@ -216,8 +211,16 @@ func apply(t *testing.T, documents string) {
 	if _, err := run(documents, "kubectl", "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remove(t, documents) })
+	t.Cleanup(func() {
+		if _, told := toldOf.LoadOrStore(t.Name(), true); t.Failed() && !told {
+			tellState(t)
+		}
+		remove(t, documents)
+	})
 }
+
+// toldOf are the tests whose end has begun.
+var toldOf sync.Map
 
 func remove(t *testing.T, documents string) {
 	t.Helper()
@@ -251,7 +254,8 @@ func tellState(t *testing.T) {
 	for _, args := range [][]string{
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"},
-		{"logs", "-n", system, "-l", "app.kubernetes.io/component=control-plane", "--prefix", "--tail=30"},
+		{"logs", "-n", "steady", "-l", "app in (load, target)", "--all-containers", "--prefix", "--tail=5", "--max-log-requests=30"},
+		{"logs", "-n", system, "-l", "app.kubernetes.io/component=control-plane", "--prefix", "--tail=60"},
 	} {
 		out, err := run("", "kubectl", args...)
 		if err != nil {

@@ -155,7 +155,7 @@ func TestRefusedByEnvoy(t *testing.T) {
 	}
 	told()
 	served()
-	for _, pod := range names(t, system, "app.kubernetes.io/component=ingress-gateway") {
+	for _, pod := range names(t, system, "meshd.io/gateway=ingress") {
 		kubectl(t, "delete", "pod", "-n", system, pod)
 	}
 	if err := rolledOut(system, "meshd-ingress"); err != nil {
