@@ -16,7 +16,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/telemetry"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/cache"
-	"github.com/meshd-io/meshd/pkg/xds/envoy"
+	"github.com/meshd-io/meshd/pkg/xds/publish"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
@@ -25,30 +25,36 @@ const promotionPace = time.Second
 
 // pipeline drives snapshots through the pure stages into the cache:
 //
-//	snapshot --> compile --> mesh --> scope (per key, with its demand) --> translate --> cache
+//	snapshot --> compile --> mesh --> publish (per key, with its demand) --> cache
 //
 // Everything that arrives while it works is merged: it takes the newest
 // snapshot and the set of keys that have changed, whatever came in between.
+// Each stage costs what has changed.
 type pipeline struct {
-	config   compile.Config
-	compiler *compile.Compiler
-	cache    *cache.Cache
-	book     *acks.Book
-	rekey    func()
-	metrics  *telemetry.Metrics
-	log      *slog.Logger
+	config    compile.Config
+	compiler  *compile.Compiler  // Run's
+	publisher *publish.Publisher // Run's
+	cache     *cache.Cache
+	book      *acks.Book
+	rekey     func()
+	metrics   *telemetry.Metrics
+	log       *slog.Logger
 
 	mesh atomic.Pointer[model.Mesh]
 	wake chan struct{}
+	// absent: some keys have proxies, but no pods.
+	absent bool
 
-	mu       sync.Mutex
-	next     *input // not compiled yet; nil when there is none
-	current  input
-	findings []report.Finding // of the source and of compile
-	demand   map[scope.Key]scope.Demand
-	active   map[scope.Key]*activeKey
-	working  bool
-	changed  chan struct{} // closed and replaced when anything of the above has moved
+	mu         sync.Mutex
+	next       *input // not compiled yet; nil when there is none
+	current    input
+	findings   []report.Finding // of the source and of compile
+	told       []report.Finding // by compile, part of findings
+	translated []report.Finding
+	demand     map[scope.Key]scope.Demand
+	active     map[scope.Key]*activeKey
+	working    bool
+	changed    chan struct{} // closed and replaced when anything of the above has moved
 }
 
 // input is what the sources and the certificate authority give.
@@ -60,14 +66,13 @@ type input struct {
 
 // activeKey is a key that proxies have.
 type activeKey struct {
-	dirty    bool
-	findings []report.Finding // of translate
-	mesh     *model.Mesh      // that the newest publication was made from
+	dirty bool        // its demand has changed, or nothing is published yet
+	mesh  *model.Mesh // that the newest publication was made from
 }
 
 func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
 	return &pipeline{
-		config: config, compiler: compile.NewCompiler(), cache: c, book: book, metrics: metrics, log: log,
+		config: config, compiler: compile.NewCompiler(), publisher: publish.New(c), cache: c, book: book, metrics: metrics, log: log,
 		rekey: func() {}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		demand: map[scope.Key]scope.Demand{}, active: map[scope.Key]*activeKey{},
 	}
@@ -177,16 +182,43 @@ func (p *pipeline) turn() {
 	if next != nil && !p.restated(*next) {
 		p.compile(*next)
 	}
-	for _, key := range p.takeDirty() {
-		p.publish(key)
-	}
-	if next != nil {
-		p.forget()
-	}
+	p.publish()
 	p.mu.Lock()
 	p.working = p.next != nil
 	p.mu.Unlock()
 	p.announce()
+}
+
+func (p *pipeline) compile(in input) {
+	began := time.Now()
+	config := p.config
+	config.Trust = in.trust
+	mesh, told := p.compiler.Compile(in.snapshot, config)
+	p.metrics.Compiled(time.Since(began), len(told))
+	before := p.mesh.Swap(mesh)
+	p.publisher.Mesh(mesh)
+
+	findings := p.findings // only this goroutine changes them
+	if !crds.Same(told, p.told) || !slices.Equal(in.findings, p.current.findings) {
+		findings = report.Sort(slices.Concat(in.findings, told))
+		p.tell(findings)
+	}
+	p.mu.Lock()
+	p.current, p.findings, p.told = in, findings, told
+	p.mu.Unlock()
+	if before == nil || p.absent || differ(mesh.Workloads, before.Workloads) {
+		p.forget()
+	}
+	if before == nil || differ(mesh.Pods, before.Pods) || mesh.Settings.TrustDomain != before.Settings.TrustDomain {
+		p.rekey()
+	}
+}
+
+func differ[K, V comparable](now, before model.Map[K, V]) bool {
+	for range now.Changes(before) {
+		return true
+	}
+	return false
 }
 
 // forget drops the keys that no pod and no proxy has any more. What they
@@ -197,37 +229,20 @@ func (p *pipeline) forget() {
 	for _, proxy := range p.book.Ledger().Proxies() {
 		live[proxy.Key] = true
 	}
-	var gone []scope.Key
+	p.absent = false
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for key := range p.active {
-		if _, there := mesh.Workloads.Get(key); !there && !live[key] {
-			delete(p.active, key)
-			gone = append(gone, key)
+		if _, there := mesh.Workloads.Get(key); there {
+			continue
 		}
+		if live[key] {
+			p.absent = true
+			continue
+		}
+		delete(p.active, key)
+		p.publisher.Drop(key)
 	}
-	p.mu.Unlock()
-	for _, key := range gone {
-		p.cache.Remove(key)
-	}
-}
-
-func (p *pipeline) compile(in input) {
-	began := time.Now()
-	config := p.config
-	config.Trust = in.trust
-	mesh, findings := p.compiler.Compile(in.snapshot, config)
-	p.metrics.Compiled(time.Since(began), len(findings))
-	p.mesh.Store(mesh)
-
-	findings = report.Sort(append(slices.Clone(in.findings), findings...))
-	p.tell(findings)
-	p.mu.Lock()
-	p.current, p.findings = in, findings
-	for _, a := range p.active {
-		a.dirty = true
-	}
-	p.mu.Unlock()
-	p.rekey()
 }
 
 // tell logs the findings that were not there before. Only compile changes p.findings.
@@ -245,32 +260,27 @@ func (p *pipeline) tell(findings []report.Finding) {
 	}
 }
 
-func (p *pipeline) takeDirty() []scope.Key {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var keys []scope.Key
-	for key, a := range p.active {
-		if a.dirty {
-			a.dirty = false
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-func (p *pipeline) publish(key scope.Key) {
+// publish hands over what has been demanded and brings the cache up to date.
+func (p *pipeline) publish() {
 	mesh := p.mesh.Load()
 	if mesh == nil {
 		return
 	}
 	p.mu.Lock()
-	demand := p.demand[key]
+	var taken []*activeKey
+	for key, a := range p.active {
+		if a.dirty {
+			a.dirty = false
+			p.publisher.Want(key, p.demand[key])
+		}
+		taken = append(taken, a)
+	}
 	p.mu.Unlock()
-	resources, findings := envoy.Translate(scope.Of(mesh, key, demand))
-	p.cache.Publish(key, resources) // what does not pass the gate is in cache.Findings
+	p.publisher.Publish() // what does not pass the gate is in cache.Findings
 	p.mu.Lock()
-	if a := p.active[key]; a != nil {
-		a.findings, a.mesh = findings, mesh
+	p.translated = p.publisher.Findings()
+	for _, a := range taken {
+		a.mesh = mesh
 	}
 	p.mu.Unlock()
 }
@@ -322,11 +332,7 @@ func (p *pipeline) synced() bool {
 func (p *pipeline) allFindings() ([]report.Finding, *crds.Snapshot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := slices.Clone(p.findings)
-	for _, a := range p.active {
-		out = append(out, a.findings...)
-	}
-	return report.Sort(append(out, p.cache.Findings()...)), p.current.snapshot
+	return report.Sort(slices.Concat(p.findings, p.translated, p.cache.Findings())), p.current.snapshot
 }
 
 // PodKnown implements attest.Pods: a token of a pod that has been deleted is worth nothing.

@@ -166,14 +166,12 @@ func (p *pipeline) published() (findings []report.Finding, snapshot *crds.Snapsh
 	if p.current.snapshot == nil {
 		return nil, nil, false
 	}
-	findings = slices.Clone(p.findings)
 	for _, a := range p.active {
 		if a.mesh != mesh {
 			return nil, nil, false
 		}
-		findings = append(findings, a.findings...)
 	}
-	return report.Sort(append(findings, p.cache.Findings()...)), p.current.snapshot, true
+	return report.Sort(slices.Concat(p.findings, p.translated, p.cache.Findings())), p.current.snapshot, true
 }
 
 // restated takes an input that differs from the current one in the statuses of

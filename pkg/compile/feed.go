@@ -9,11 +9,11 @@ import (
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/compile/ingress"
-	"github.com/meshd-io/meshd/pkg/compile/memo"
 	"github.com/meshd-io/meshd/pkg/compile/object"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
 	"github.com/meshd-io/meshd/pkg/compile/services"
 	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/memo"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )

@@ -7,9 +7,9 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/meshd-io/meshd/pkg/compile/ingress"
-	"github.com/meshd-io/meshd/pkg/compile/memo"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
 	"github.com/meshd-io/meshd/pkg/compile/services"
+	"github.com/meshd-io/meshd/pkg/memo"
 	"github.com/meshd-io/meshd/pkg/model"
 )
 

@@ -3,9 +3,9 @@ package compile
 import (
 	"net/netip"
 
-	"github.com/meshd-io/meshd/pkg/compile/memo"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
 	"github.com/meshd-io/meshd/pkg/compile/services"
+	"github.com/meshd-io/meshd/pkg/memo"
 	"github.com/meshd-io/meshd/pkg/model"
 )
 

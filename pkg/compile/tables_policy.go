@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/meshd-io/meshd/pkg/compile/memo"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
 	"github.com/meshd-io/meshd/pkg/compile/services"
+	"github.com/meshd-io/meshd/pkg/memo"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )

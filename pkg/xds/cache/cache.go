@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"slices"
+	"maps"
 	"sync"
 
 	"github.com/meshd-io/meshd/pkg/report"
@@ -28,6 +28,8 @@ type Cache struct {
 type entry struct {
 	slots    map[envoy.Type]map[string]*slot
 	snapshot *Snapshot
+	// translation is the newest.
+	translation Translation
 }
 
 // New is empty.
@@ -58,11 +60,20 @@ func (c *Cache) Concerned(key scope.Key, obj report.Object) []acks.Resource {
 	return c.Snapshot(key).Of(obj)
 }
 
-// Publish makes a translation the newest of a key. Nothing happens when it is
-// equal to the one before. The findings name the objects behind what did not
-// pass the gate; it is put aside, and its last good version stays.
+// Publish makes a translation the newest of a key. The findings name the
+// objects behind what did not pass the gate; it is put aside, and its last good
+// version stays.
 func (c *Cache) Publish(key scope.Key, rs envoy.Resources) []report.Finding {
-	encoded := encodeAll(c.Snapshot(key), rs) // most of the work; no proxy waits for it
+	c.PublishChecked(key, c.Check(rs))
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return report.Sort(c.keys[key].findings(func(a Aside) bool { return !a.ByEnvoy }))
+}
+
+// PublishChecked is Publish of what has been through Check. Nothing happens
+// when it is equal to the translation before; otherwise it costs what has
+// changed. Nobody may change the lists afterwards.
+func (c *Cache) PublishChecked(key scope.Key, t Translation) {
 	c.mu.Lock()
 	e := c.keys[key]
 	if e == nil {
@@ -70,16 +81,17 @@ func (c *Cache) Publish(key scope.Key, rs envoy.Resources) []report.Finding {
 		c.keys[key] = e
 	}
 	fresh := e.snapshot == nil
-	c.load(e, rs, encoded)
-	c.consistent(e)
-	c.commit(e)
-	changed := c.settle(e)
-	findings, watch := e.gateFindings(), c.watch
+	d := e.differenceTo(t)
+	e.translation = t
+	c.load(e, d)
+	c.consistent(e, d)
+	c.commit(e, d)
+	changed := c.settle(e, d.types())
+	watch := c.watch
 	c.mu.Unlock()
 	if (changed || fresh) && watch != nil {
 		watch(key)
 	}
-	return findings
 }
 
 // Remove forgets a key whose last proxy is gone.
@@ -104,38 +116,45 @@ func (c *Cache) Remove(key scope.Key) {
 	}
 }
 
-// settle makes the snapshot of the slots, and reports whether it differs for proxies.
-func (c *Cache) settle(e *entry) bool {
+// settle makes the snapshot of the slots, of which those of some types have
+// changed, and reports whether it differs for proxies.
+func (c *Cache) settle(e *entry, types map[envoy.Type]bool) bool {
+	if e.snapshot != nil && len(types) == 0 {
+		return false
+	}
 	next := &Snapshot{sets: make(map[envoy.Type]*Set, len(e.slots))}
-	for t, slots := range e.slots {
-		next.sets[t] = newSet(t, slots)
-	}
-	changed := e.snapshot == nil || len(next.sets) != len(e.snapshot.sets)
-	for t, set := range next.sets {
-		old := e.snapshot.Set(t)
-		if old == nil || old.Version != set.Version {
-			changed = true
-		}
-		set.ID = c.idOf(set.Version)
-	}
 	if e.snapshot != nil {
-		for _, set := range e.snapshot.sets {
-			c.releaseID(set.Version)
+		maps.Copy(next.sets, e.snapshot.sets)
+	}
+	changed := e.snapshot == nil
+	for t := range types {
+		old := next.sets[t]
+		delete(next.sets, t)
+		if len(e.slots[t]) > 0 {
+			set := newSet(t, e.slots[t], e.translation[t])
+			set.ID = c.idOf(set.Version)
+			next.sets[t] = set
+			changed = changed || old == nil || old.Version != set.Version
+		} else {
+			changed = changed || old != nil
+		}
+		if old != nil {
+			c.releaseID(old.Version)
 		}
 	}
 	e.snapshot = next
 	return changed
 }
 
-func newSet(t envoy.Type, slots map[string]*slot) *Set {
-	set := &Set{typ: t}
-	names := make([]string, 0, len(slots))
-	for name := range slots {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+// newSet is of the slots of a type, in the order of the translation that has filled them.
+func newSet(t envoy.Type, slots map[string]*slot, order []*Checked) *Set {
+	set := &Set{typ: t, items: make([]*Item, 0, len(order))}
 	h := sha256.New()
-	for _, name := range names {
+	for i, r := range order {
+		name := r.name
+		if i > 0 && order[i-1].name == name {
+			continue
+		}
 		it, aside := slots[name].effective()
 		if it != nil {
 			set.items = append(set.items, it)

@@ -1,15 +1,18 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
 
@@ -51,37 +54,93 @@ func assignment(m proto.Message) string {
 	return c.GetName()
 }
 
-// encoding is what came of encode.
-type encoding struct {
-	*Encoded
-	err error
+// Checked is a resource that has been encoded and has passed the gate, or what
+// kept it from passing. It is immutable, and may be published for many keys.
+type Checked struct {
+	*Encoded // nil where it could not be encoded
+	name     string
+	typ      envoy.Type
+	origins  []report.Origin
+	after    []envoy.Ref
+	refs     references
+	err      error
 }
 
 // version tells two failures apart; of what cannot be encoded it is never on the wire.
-func (e encoding) version() string {
-	if e.err != nil {
+func (r *Checked) version() string {
+	if r.Encoded == nil {
 		return "none"
 	}
-	return e.Version
+	return r.Version
 }
 
-// encodeAll encodes a translation; what is the same value as in the snapshot has the same bytes.
-func encodeAll(snap *Snapshot, rs envoy.Resources) map[envoy.Type][]encoding {
-	out := make(map[envoy.Type][]encoding, len(rs))
+// same reports whether publishing r in place of old changes nothing.
+func (r *Checked) same(old *Checked) bool {
+	return r == old || r.err == nil && old.err == nil && r.Version == old.Version &&
+		slices.Equal(r.origins, old.origins) && slices.Equal(r.after, old.after)
+}
+
+// Translation is a whole translation that has been checked: of each type the
+// resources, sorted by name.
+type Translation map[envoy.Type][]*Checked
+
+// Check encodes resources and runs the gate over each of them.
+func (c *Cache) Check(rs envoy.Resources) Translation {
+	out := make(Translation, len(rs))
 	for t, list := range rs {
-		set := snap.Set(t)
-		out[t] = make([]encoding, len(list))
+		checked := make([]*Checked, len(list))
 		for i, r := range list {
-			if r.Name == "" || r.Proto == nil {
-				out[t][i].err = fmt.Errorf("a resource of %s without a name or content", Short(t))
-				continue
-			}
-			if old := set.Get(r.Name); old != nil && old.source == r.Proto {
-				out[t][i].Encoded = old.Encoded
-				continue
-			}
-			out[t][i].Encoded, out[t][i].err = encode(t, r)
+			checked[i] = c.check(t, r)
 		}
+		slices.SortStableFunc(checked, func(a, b *Checked) int { return cmp.Compare(a.name, b.name) })
+		out[t] = checked
+	}
+	return out
+}
+
+func (c *Cache) check(t envoy.Type, r envoy.Resource) *Checked {
+	out := &Checked{name: r.Name, typ: t, origins: r.Origins, after: r.After}
+	if r.Name == "" || r.Proto == nil {
+		out.err = fmt.Errorf("a resource of %s without a name or content", Short(t))
+		return out
+	}
+	if out.Encoded, out.err = encode(t, r); out.err != nil {
+		return out
+	}
+	// What some key has with the same bytes has passed before.
+	c.mu.RLock()
+	known := c.intern[out.Version]
+	if known != nil {
+		out.Encoded, out.refs = known.Encoded, known.refs
+	}
+	c.mu.RUnlock()
+	if known == nil {
+		out.refs, out.err = check(t, r)
+	}
+	return out
+}
+
+// Join puts parts of a translation together. Parts may have a resource in
+// common; they have it alike.
+func Join(parts []Translation) Translation {
+	sizes := map[envoy.Type]int{}
+	for _, part := range parts {
+		for t, list := range part {
+			sizes[t] += len(list)
+		}
+	}
+	out := make(Translation, len(sizes))
+	for t, n := range sizes {
+		out[t] = make([]*Checked, 0, n)
+	}
+	for _, part := range parts {
+		for t, list := range part {
+			out[t] = append(out[t], list...)
+		}
+	}
+	for t, list := range out {
+		slices.SortStableFunc(list, func(a, b *Checked) int { return cmp.Compare(a.name, b.name) })
+		out[t] = slices.CompactFunc(list, func(a, b *Checked) bool { return a.name == b.name })
 	}
 	return out
 }

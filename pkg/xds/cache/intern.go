@@ -9,6 +9,7 @@ import (
 // interned counts the slots that have the bytes.
 type interned struct {
 	*Encoded
+	refs references
 	uses int
 }
 
@@ -22,7 +23,7 @@ type setID struct {
 func (c *Cache) retain(it *Item) *Item {
 	in := c.intern[it.Version]
 	if in == nil {
-		in = &interned{Encoded: it.Encoded}
+		in = &interned{Encoded: it.Encoded, refs: it.refs}
 		c.intern[it.Version] = in
 	}
 	in.uses++

@@ -26,89 +26,71 @@ type slot struct {
 	refused map[string]string
 }
 
-// load runs the gate over each resource and fills the slots' candidates.
-func (c *Cache) load(e *entry, rs envoy.Resources, encoded map[envoy.Type][]encoding) {
-	for t := range rs {
-		if e.slots[t] == nil {
-			e.slots[t] = map[string]*slot{}
+// load fills the candidates of slots, and empties the slots of names that are gone.
+func (c *Cache) load(e *entry, d difference) {
+	for t, list := range d.put {
+		slots := e.slots[t]
+		if slots == nil {
+			slots = map[string]*slot{}
+			e.slots[t] = slots
 		}
-	}
-	for t, slots := range e.slots {
-		seen := make(map[string]bool, len(rs[t]))
-		for i, r := range rs[t] {
-			s := slots[r.Name]
+		for i, r := range list {
+			s := slots[r.name]
 			if s == nil {
 				s = &slot{}
-				slots[r.Name] = s
+				slots[r.name] = s
 			}
-			if seen[r.Name] {
-				s.failed = &Aside{Message: "two resources have this name", Origins: r.Origins}
+			if i > 0 && list[i-1].name == r.name {
+				s.failed = &Aside{Message: "two resources have this name", Origins: r.origins}
 				continue
 			}
-			seen[r.Name] = true
-			c.put(s, t, r, encoded[t][i])
+			c.put(s, r)
 		}
-		for name, s := range slots {
-			if !seen[name] {
+	}
+	for t, names := range d.gone {
+		for _, name := range names {
+			if s := e.slots[t][name]; s != nil {
 				c.empty(s)
-				delete(slots, name)
+				delete(e.slots[t], name)
 			}
 		}
-		if len(slots) == 0 {
+		if len(e.slots[t]) == 0 {
 			delete(e.slots, t)
 		}
 	}
 }
 
-// put makes a resource its slot's candidate, if it passes the gate.
-func (c *Cache) put(s *slot, t envoy.Type, r envoy.Resource, enc encoding) {
+// put makes a resource its slot's candidate, if it has passed the gate.
+func (c *Cache) put(s *slot, r *Checked) {
 	s.failed = nil
-	it, err := c.item(s.wanted, t, r, enc)
-	if err != nil {
-		s.failed = &Aside{Version: enc.version(), Message: err.Error(), Origins: r.Origins}
+	if r.err != nil {
+		s.failed = &Aside{Version: r.version(), Message: r.err.Error(), Origins: r.origins}
 		return
+	}
+	it := &Item{Type: r.typ, Encoded: c.shared(r.Encoded), Origins: r.origins, After: r.after, refs: r.refs}
+	if s.wanted != nil && s.wanted.Version == it.Version {
+		it.accepted.Store(s.wanted.accepted.Load())
 	}
 	s.candidate = c.retain(it)
 }
 
-// item checks what was not checked before: equal bytes pass again.
-func (c *Cache) item(old *Item, t envoy.Type, r envoy.Resource, enc encoding) (*Item, error) {
-	if enc.err != nil {
-		return nil, enc.err
-	}
-	it := &Item{Type: t, Origins: r.Origins, After: r.After, source: r.Proto}
-	if old != nil && old.Version == enc.Version {
-		it.Encoded, it.refs = old.Encoded, old.refs
-		it.accepted.Store(old.accepted.Load())
-		return it, nil
-	}
-	var err error
-	if it.refs, err = check(t, r); err != nil {
-		return nil, err
-	}
-	it.Encoded = c.shared(enc.Encoded)
-	return it, nil
-}
-
 // consistent puts candidates aside that name what is not there. What is put
 // aside may be what another one names, hence until nothing changes.
-func (c *Cache) consistent(e *entry) {
+func (c *Cache) consistent(e *entry, d difference) {
 	for again := true; again; {
 		again = false
-		for _, slots := range e.slots {
-			for _, s := range slots {
-				if s.candidate == nil {
-					continue
+		for s := range d.slots(e) {
+			if s.candidate == nil {
+				continue
+			}
+			if missing, ok := e.missing(s.candidate); ok {
+				s.failed = &Aside{
+					Version: s.candidate.Version, Origins: s.candidate.Origins,
+					Message: fmt.Sprintf("names %s %q, which is not there", Short(missing.Type), missing.Name),
 				}
-				if missing, ok := e.missing(s.candidate); ok {
-					s.failed = &Aside{
-						Version: s.candidate.Version, Origins: s.candidate.Origins,
-						Message: fmt.Sprintf("names %s %q, which is not there", Short(missing.Type), missing.Name),
-					}
-					c.release(s.candidate)
-					s.candidate = nil
-					again = true
-				}
+				c.release(s.candidate)
+				s.candidate = nil
+				again = true
 			}
 		}
 	}
@@ -127,17 +109,15 @@ func (e *entry) missing(it *Item) (envoy.Ref, bool) {
 }
 
 // commit makes candidates wanted, and forgets refusals of versions that are history.
-func (c *Cache) commit(e *entry) {
-	for _, slots := range e.slots {
-		for _, s := range slots {
-			if s.candidate != nil {
-				c.release(s.wanted)
-				s.wanted, s.candidate = s.candidate, nil
-			}
-			for v := range s.refused {
-				if (s.wanted == nil || s.wanted.Version != v) && !slices.ContainsFunc(s.good, func(it *Item) bool { return it.Version == v }) {
-					delete(s.refused, v)
-				}
+func (c *Cache) commit(e *entry, d difference) {
+	for s := range d.slots(e) {
+		if s.candidate != nil {
+			c.release(s.wanted)
+			s.wanted, s.candidate = s.candidate, nil
+		}
+		for v := range s.refused {
+			if (s.wanted == nil || s.wanted.Version != v) && !slices.ContainsFunc(s.good, func(it *Item) bool { return it.Version == v }) {
+				delete(s.refused, v)
 			}
 		}
 	}
@@ -213,7 +193,7 @@ func (c *Cache) Reject(key scope.Key, r Refusal) {
 	changed := false
 	if _, again := s.refused[r.Version]; !again {
 		s.refused[r.Version] = r.Message
-		changed = c.settle(c.keys[key])
+		changed = c.settle(c.keys[key], map[envoy.Type]bool{r.Type: true})
 	}
 	watch := c.watch
 	c.mu.Unlock()
@@ -234,22 +214,20 @@ func (c *Cache) slot(key scope.Key, t envoy.Type, name string) *slot {
 	return nil
 }
 
-// gateFindings are what the newest translation did not pass.
-func (e *entry) gateFindings() []report.Finding { return e.findings(false) }
-
-func (e *entry) findings(byEnvoy bool) []report.Finding {
+// findings are on what is put aside and counts.
+func (e *entry) findings(counts func(Aside) bool) []report.Finding {
 	var out []report.Finding
-	for t, slots := range e.slots {
-		for name, s := range slots {
-			if _, aside := s.effective(); aside != nil && aside.ByEnvoy == byEnvoy {
+	for t, set := range e.snapshot.sets {
+		for name, aside := range set.aside {
+			if counts(aside) {
 				out = append(out, aside.findings(t, name)...)
 			}
 		}
 	}
-	return report.Sort(out)
+	return out
 }
 
-func (a *Aside) findings(t envoy.Type, name string) []report.Finding {
+func (a Aside) findings(t envoy.Type, name string) []report.Finding {
 	reason, who := report.Invalid, "does not pass meshd's own check"
 	if a.ByEnvoy {
 		reason, who = report.Rejected, "is refused by an Envoy"
@@ -274,8 +252,7 @@ func (c *Cache) Findings() []report.Finding {
 	defer c.mu.RUnlock()
 	var out []report.Finding
 	for _, e := range c.keys {
-		out = append(out, e.findings(false)...)
-		out = append(out, e.findings(true)...)
+		out = append(out, e.findings(func(Aside) bool { return true })...)
 	}
 	return report.Sort(out)
 }

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/meshd-io/meshd/pkg/report"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
@@ -31,8 +29,7 @@ type Item struct {
 	Origins []report.Origin
 	After   []envoy.Ref
 
-	source proto.Message
-	refs   references
+	refs references
 	// accepted: some proxy has acknowledged it.
 	accepted atomic.Bool
 }

@@ -131,12 +131,11 @@ func routeCases() map[string]testCase {
 
 func weighted(v *scope.View) {
 	cards := model.BackendRef{Service: model.Name{Namespace: "shop", Name: "cards"}, Port: loansPort}
-	v.Destinations[0].Routes[0].Backends = []model.WeightedBackend{
-		{Ref: v.Destinations[0].Backend, Weight: 90}, {Ref: cards, Weight: 10}, {Ref: v.Destinations[0].Backend, Weight: 0},
-	}
-	b := v.Backends[0]
+	d := v.Destinations[0]
+	d.Routes[0].Backends = []model.WeightedBackend{{Ref: d.Backend, Weight: 90}, {Ref: cards, Weight: 10}, {Ref: d.Backend, Weight: 0}}
+	b := *d.Backends[0]
 	b.Ref = cards
-	v.Backends = append(v.Backends, b)
+	d.Backends = append(d.Backends, &b)
 }
 
 func paths(v *scope.View) {

@@ -24,6 +24,8 @@ type testCase struct {
 	key    model.WorkloadKey
 	demand []string
 	edit   func(*scope.View)
+	// unpromoted: its destinations are still reached by the gate.
+	unpromoted bool
 	// base is the case that the golden file shows the difference to; "" shows all.
 	base string
 }
@@ -48,6 +50,9 @@ func (c testCase) view() *scope.View {
 	var d scope.Demand
 	for _, a := range c.demand {
 		d = d.With(netip.MustParseAddrPort(a))
+	}
+	if !c.unpromoted {
+		d, _ = d.Promote()
 	}
 	v := scope.Of(c.mesh, c.key, d)
 	if c.edit != nil {

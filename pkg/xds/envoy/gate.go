@@ -15,8 +15,6 @@ import (
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
 // The filter chains of the outbound listener.
@@ -96,14 +94,11 @@ func (t *translation) chainMatcher() *matcherxds.Matcher {
 	}
 }
 
-// promoted are the addresses of HTTP destinations, by port.
+// promoted are the addresses of destinations that have been promoted, by port.
 func (t *translation) promoted() map[uint16][]netip.Prefix {
 	out := map[uint16][]netip.Prefix{}
-	for _, d := range t.view.Destinations {
-		if d.Kind == scope.HTTPDestination {
-			ip := d.Address.Addr()
-			out[d.Address.Port()] = append(out[d.Address.Port()], netip.PrefixFrom(ip, ip.BitLen()))
-		}
+	for _, a := range t.view.Promoted {
+		out[a.Port()] = append(out[a.Port()], netip.PrefixFrom(a.Addr(), a.Addr().BitLen()))
 	}
 	return out
 }

@@ -28,11 +28,6 @@ func (t *translation) gateway() {
 	if g == nil {
 		return
 	}
-	for i := range t.view.Backends {
-		b := &t.view.Backends[i]
-		http, alpn := declaredProtocol(b.Protocol)
-		t.backend(b, carrier{name: OutCluster(b.Ref), alpn: []string{alpn}, http: http})
-	}
 	secrets := map[model.Name]bool{}
 	for _, l := range g.Listeners {
 		t.gatewayListener(g, l)

@@ -43,17 +43,6 @@ func (t *translation) outbound() {
 	t.put(ListenerType, HopListener, hopListener(hcm), settings)
 	t.put(ListenerType, DetectListener, t.detectListener(hcm), settings)
 	t.egress(settings)
-
-	clusters := map[model.BackendRef]bool{}
-	for _, d := range v.Destinations {
-		t.destination(d)
-		for _, b := range t.routeRefs(d.Routes) {
-			if !clusters[b.Ref] {
-				clusters[b.Ref] = true
-				t.backend(b, carrier{name: OutCluster(b.Ref), http: sameProtocol()})
-			}
-		}
-	}
 }
 
 // backend is a cluster of the ADS stream with its endpoints.
@@ -64,7 +53,7 @@ func (t *translation) backend(b *model.Backend, how carrier) {
 
 // destination is what the gate's question for an address is answered with, and
 // what the proxy must hold before.
-func (t *translation) destination(d scope.Destination) {
+func (t *translation) destination(d *scope.Destination) {
 	name := GateCluster(d.Address)
 	gate := Resource{Name: name}
 	backend := t.backends[d.Backend]
@@ -88,10 +77,13 @@ func (t *translation) destination(d scope.Destination) {
 		gate.Proto = emptyCluster(name)
 	}
 	t.add(OnDemandType, gate)
+	for _, b := range t.routeRefs(d.Routes) {
+		t.backend(b, carrier{name: OutCluster(b.Ref), http: sameProtocol()})
+	}
 }
 
 // routed adds the destination's routes, and what must be there before its first request.
-func (t *translation) routed(gate *Resource, d scope.Destination) {
+func (t *translation) routed(gate *Resource, d *scope.Destination) {
 	origins := routeOrigins(d.Routes)
 	t.put(ScopedRouteType, Scope(d.Address), t.scopedRoutes(d), origins)
 	for _, b := range t.routeRefs(d.Routes) {

@@ -11,7 +11,7 @@ import (
 )
 
 // scopedRoutes are the routes of one destination, found by its address.
-func (t *translation) scopedRoutes(d scope.Destination) *routev3.ScopedRouteConfiguration {
+func (t *translation) scopedRoutes(d *scope.Destination) *routev3.ScopedRouteConfiguration {
 	name := Scope(d.Address)
 	return &routev3.ScopedRouteConfiguration{
 		Name: name,

@@ -14,10 +14,22 @@ import (
 // Translate gives everything that the proxies of a View are served, and what
 // their users should know about it.
 func Translate(v *scope.View) (Resources, []report.Finding) {
-	t := &translation{view: v, own: sourceOf(v.Key.PodCertificate), resources: Resources{}, backends: map[model.BackendRef]*model.Backend{}}
-	for i := range v.Backends {
-		t.backends[v.Backends[i].Ref] = &v.Backends[i]
+	base, findings := Base(v)
+	all := []Resources{base}
+	for _, d := range v.Destinations {
+		all = append(all, Destination(d, v.Key.PodCertificate))
 	}
+	for _, b := range v.Backends {
+		all = append(all, Backend(b, v.Key.PodCertificate))
+	}
+	return Join(all), findings
+}
+
+// Base is the part of a translation that is not a Destination's or a Backend's:
+// what is the proxy's own. Of the gateway's backends it sees which there are.
+func Base(v *scope.View) (Resources, []report.Finding) {
+	t := newTranslation(v.Key.PodCertificate, v.Backends)
+	t.view = v
 	if v.Trust.Bundle != "" {
 		var from []report.Origin
 		if v.Trust.Origin.Kind != "" {
@@ -36,19 +48,56 @@ func Translate(v *scope.View) (Resources, []report.Finding) {
 		t.outbound()
 		t.inbound()
 	}
-	for _, list := range t.resources {
-		slices.SortFunc(list, func(a, b Resource) int { return cmp.Compare(a.Name, b.Name) })
-	}
 	return t.resources, report.Sort(t.findings)
 }
 
-// translation is one run of Translate.
+// Destination is the part of a sidecar's translation that is of one
+// destination: the same for all sidecars that have their certificates alike.
+func Destination(d *scope.Destination, podCertificate bool) Resources {
+	t := newTranslation(podCertificate, d.Backends)
+	t.destination(d)
+	return t.resources
+}
+
+// Backend is the part of a gateway's translation that is of one backend.
+func Backend(b *model.Backend, podCertificate bool) Resources {
+	t := newTranslation(podCertificate, nil)
+	http, alpn := declaredProtocol(b.Protocol)
+	t.backend(b, carrier{name: OutCluster(b.Ref), alpn: []string{alpn}, http: http})
+	return t.resources
+}
+
+// Join puts the parts of a translation together. Parts may have a resource in
+// common; they have it alike.
+func Join(parts []Resources) Resources {
+	out := Resources{}
+	for _, part := range parts {
+		for typ, list := range part {
+			out[typ] = append(out[typ], list...)
+		}
+	}
+	for typ, list := range out {
+		slices.SortStableFunc(list, func(a, b Resource) int { return cmp.Compare(a.Name, b.Name) })
+		out[typ] = slices.CompactFunc(list, func(a, b Resource) bool { return a.Name == b.Name })
+	}
+	return out
+}
+
+// translation is a part of a translation in the making.
 type translation struct {
-	view      *scope.View
+	view      *scope.View  // of a base
 	own       secretSource // of the proxy's own certificate
 	backends  map[model.BackendRef]*model.Backend
 	resources Resources
 	findings  []report.Finding
+}
+
+func newTranslation(podCertificate bool, backends []*model.Backend) *translation {
+	t := &translation{own: sourceOf(podCertificate), resources: Resources{}, backends: make(map[model.BackendRef]*model.Backend, len(backends))}
+	for _, b := range backends {
+		t.backends[b.Ref] = b
+	}
+	return t
 }
 
 func (t *translation) add(typ Type, r Resource) {

@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -24,7 +25,14 @@ func (d Demand) Promote() (next Demand, moved bool) {
 	return Demand{addresses: d.addresses, promoted: d.addresses}, len(d.promoted) < len(d.addresses)
 }
 
-func (d Demand) hasPromoted(a netip.AddrPort) bool {
+// And is the demand with all of another one, promoted.
+func (d Demand) And(all Demand) Demand {
+	d, _ = d.With(all.addresses...).Promote()
+	return d
+}
+
+// HasPromoted reports whether an address has been promoted.
+func (d Demand) HasPromoted(a netip.AddrPort) bool {
 	_, found := slices.BinarySearchFunc(d.promoted, a, netip.AddrPort.Compare)
 	return found
 }
@@ -38,6 +46,12 @@ func (d Demand) Has(a netip.AddrPort) bool {
 	return found
 }
 
+// All are the demanded addresses, sorted.
+func (d Demand) All() iter.Seq[netip.AddrPort] { return slices.Values(d.addresses) }
+
+// Promoted are those that have been promoted, sorted.
+func (d Demand) Promoted() iter.Seq[netip.AddrPort] { return slices.Values(d.promoted) }
+
 // Addresses are the demanded ones, sorted.
 func (d Demand) Addresses() []netip.AddrPort { return slices.Clone(d.addresses) }
 
@@ -46,19 +60,26 @@ func (d Demand) Addresses() []netip.AddrPort { return slices.Clone(d.addresses) 
 func All(mesh *model.Mesh) Demand {
 	var all []netip.AddrPort
 	for _, s := range mesh.Services.All() {
-		for _, p := range s.Ports {
-			for _, a := range s.Addresses {
-				all = append(all, netip.AddrPortFrom(a, p.Port))
-			}
-			if !s.Headless {
-				continue
-			}
-			for _, e := range p.Backend.Endpoints {
-				all = append(all, e.Address)
-			}
-		}
+		all = append(all, Leads(s)...)
 	}
 	return Demand{}.With(all...)
+}
+
+// Leads are the addresses that a Service leads to.
+func Leads(s *model.Service) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, p := range s.Ports {
+		for _, a := range s.Addresses {
+			out = append(out, netip.AddrPortFrom(a, p.Port))
+		}
+		if !s.Headless {
+			continue
+		}
+		for _, e := range p.Backend.Endpoints {
+			out = append(out, e.Address)
+		}
+	}
+	return out
 }
 
 // plain is the address as Envoy prints it: IPv4 never in IPv6's clothes, no zone.

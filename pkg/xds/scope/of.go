@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -8,100 +9,120 @@ import (
 	"github.com/meshd-io/meshd/pkg/model"
 )
 
+// Sight is what a View is made from: look-ups in a mesh, nil where there is
+// nothing. Whoever gives them can note which of them a View rests on.
+type Sight struct {
+	Settings  func() model.Settings
+	Workload  func(Key) *model.Workload
+	Gateway   func(Key) *model.Gateway
+	Service   func(model.Name) *model.Service
+	ServiceAt func(netip.Addr) *model.Service
+	PodAt     func(netip.Addr) *model.Pod
+}
+
+// SightOf a whole mesh.
+func SightOf(mesh *model.Mesh) Sight {
+	return Sight{
+		Settings:  func() model.Settings { return mesh.Settings },
+		Workload:  look(mesh.Workloads),
+		Gateway:   look(mesh.Gateways),
+		Service:   look(mesh.Services),
+		ServiceAt: look(mesh.ServicesByAddress),
+		PodAt:     look(mesh.PodsByAddress),
+	}
+}
+
+func look[K, V comparable](m model.Map[K, V]) func(K) V {
+	return func(k K) V {
+		v, _ := m.Get(k)
+		return v
+	}
+}
+
 // Of is what proxies of key may see of the mesh, given what they have asked
 // for. It always answers: a workload without pods sees what one with pods would.
 func Of(mesh *model.Mesh, key Key, demand Demand) *View {
-	view := &View{Key: key, Settings: mesh.Settings, Trust: mesh.Trust, Identity: identityOf(mesh, key)}
-	backends := backendSet{mesh: mesh, found: map[model.BackendRef]model.Backend{}}
+	s := SightOf(mesh)
+	view := s.Own(key)
+	view.Trust = mesh.Trust
 	if key.Kind == model.GatewayProxy {
-		gateway := key
-		gateway.PodCertificate = false // however its pods have their certificates
-		view.Gateway, _ = mesh.Gateways.Get(gateway)
-		backends.addGateway(view.Gateway)
-		view.Backends = backends.sorted()
+		for _, ref := range Refs(view.Gateway) {
+			if b := s.Backend(ref); b != nil {
+				view.Backends = append(view.Backends, b)
+			}
+		}
 		return view
 	}
-	view.Inbound, view.Rest = inbound(mesh, key)
 	if mesh.Settings.ScopeAll {
-		demand, _ = demand.With(All(mesh).addresses...).Promote()
+		demand = demand.And(All(mesh))
 	}
 	for _, address := range demand.addresses {
-		d, backend := resolve(mesh, address)
-		d.Promoted = d.Kind == HTTPDestination && demand.hasPromoted(address)
+		d := s.Resolve(address)
 		view.Destinations = append(view.Destinations, d)
-		if backend != nil {
-			backends.found[backend.Ref] = *backend
-		}
-		for _, r := range d.Routes {
-			backends.addRoute(r)
+		if d.Kind == HTTPDestination && demand.HasPromoted(address) {
+			view.Promoted = append(view.Promoted, address)
 		}
 	}
-	view.Backends = backends.sorted()
 	return view
 }
 
 // Resolve says how connections to an address are carried, without asking for it.
-func Resolve(mesh *model.Mesh, address netip.AddrPort) Destination {
-	d, _ := resolve(mesh, plain(address))
-	return d
+func Resolve(mesh *model.Mesh, address netip.AddrPort) *Destination {
+	return SightOf(mesh).Resolve(address)
 }
 
-func identityOf(mesh *model.Mesh, key Key) string {
-	if w, found := mesh.Workloads.Get(key); found {
-		return w.Identity
+// Own is what a proxy sees of its own: a View without destinations, backends and trust.
+func (s Sight) Own(key Key) *View {
+	settings := s.Settings()
+	view := &View{Key: key, Settings: settings}
+	if id, err := identity.New(settings.TrustDomain, key.Namespace, key.ServiceAccount); err == nil {
+		view.Identity = id.String()
 	}
-	id, err := identity.New(mesh.Settings.TrustDomain, key.Namespace, key.ServiceAccount)
-	if err != nil {
-		return ""
+	if key.Kind == model.GatewayProxy {
+		key.PodCertificate = false // however its pods have their certificates
+		view.Gateway = s.Gateway(key)
+		return view
 	}
-	return id.String()
-}
-
-func inbound(mesh *model.Mesh, key Key) ([]model.InboundPort, model.InboundPort) {
-	if w, found := mesh.Workloads.Get(key); found {
-		return w.Ports, w.Rest
+	view.Rest = model.InboundPort{Protocol: model.TCP, Authz: model.Authz{DefaultDeny: true}}
+	if w := s.Workload(key); w != nil {
+		view.Identity, view.Inbound, view.Rest = w.Identity, w.Ports, w.Rest
 	}
-	return nil, model.InboundPort{Protocol: model.TCP, Authz: model.Authz{DefaultDeny: true}}
+	return view
 }
 
-// backendSet collects what routes refer to.
-type backendSet struct {
-	mesh  *model.Mesh
-	found map[model.BackendRef]model.Backend
+// Backend finds a Service's; nil is none.
+func (s Sight) Backend(ref model.BackendRef) *model.Backend {
+	service := s.Service(ref.Service)
+	if service == nil {
+		return nil
+	}
+	for i := range service.Ports {
+		if service.Ports[i].Backend.Ref == ref {
+			return &service.Ports[i].Backend
+		}
+	}
+	return nil
 }
 
-func (b backendSet) addGateway(g *model.Gateway) {
+// Refs are the backends that a gateway names, whether they exist or not, sorted.
+func Refs(g *model.Gateway) []model.BackendRef {
 	if g == nil {
-		return
+		return nil
 	}
+	var out []model.BackendRef
 	for _, l := range g.Listeners {
 		for _, h := range l.Hosts {
 			for _, r := range h.Routes {
-				b.addRoute(r)
+				for _, b := range r.Backends {
+					out = append(out, b.Ref)
+				}
 			}
 		}
 	}
+	slices.SortFunc(out, compareRefs)
+	return slices.Compact(out)
 }
 
-func (b backendSet) addRoute(r model.Route) {
-	for _, w := range r.Backends {
-		s, found := b.mesh.Services.Get(w.Ref.Service)
-		if !found {
-			continue
-		}
-		for _, p := range s.Ports {
-			if p.Backend.Ref == w.Ref {
-				b.found[w.Ref] = p.Backend
-			}
-		}
-	}
-}
-
-func (b backendSet) sorted() []model.Backend {
-	var out []model.Backend
-	for _, backend := range b.found {
-		out = append(out, backend)
-	}
-	slices.SortFunc(out, func(x, y model.Backend) int { return compareRefs(x.Ref, y.Ref) })
-	return out
+func compareRefs(a, b model.BackendRef) int {
+	return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), a.Address.Compare(b.Address))
 }

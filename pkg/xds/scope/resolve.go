@@ -1,7 +1,6 @@
 package scope
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -22,56 +21,57 @@ const (
 // defaultRoute is the name of the route that a destination has without any route object.
 const defaultRoute = "default"
 
-// resolve says what is behind an address, and the backend where there is one.
-func resolve(mesh *model.Mesh, address netip.AddrPort) (Destination, *model.Backend) {
+// Resolve says what is behind an address.
+func (s Sight) Resolve(address netip.AddrPort) *Destination {
+	address = plain(address)
 	ip := address.Addr()
+	refused := &Destination{Address: address, Kind: Refused}
 	if !ip.IsValid() || ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || address.Port() == 0 {
-		return Destination{Address: address, Kind: Refused}, nil
+		return refused
 	}
-	if s, found := mesh.ServicesByAddress.Get(ip); found {
-		for _, p := range s.Ports {
-			if p.Port == address.Port() {
-				return carried(address, p.Backend), &p.Backend
+	if service := s.ServiceAt(ip); service != nil {
+		for i := range service.Ports {
+			if p := &service.Ports[i]; p.Port == address.Port() {
+				return carried(address, &p.Backend)
 			}
 		}
-		return Destination{Address: address, Kind: Refused}, nil
+		return refused
 	}
-	if pod, found := mesh.PodsByAddress.Get(ip); found {
-		return resolvePod(mesh, address, pod)
+	if pod := s.PodAt(ip); pod != nil {
+		return s.resolvePod(address, pod)
 	}
-	if inside(mesh.Settings.CIDRs, ip) {
-		return Destination{Address: address, Kind: PassDestination}, nil
+	if inside(s.Settings().CIDRs, ip) {
+		return &Destination{Address: address, Kind: PassDestination}
 	}
-	return Destination{Address: address, Kind: Refused}, nil
+	return refused
 }
 
-func resolvePod(mesh *model.Mesh, address netip.AddrPort, pod *model.Pod) (Destination, *model.Backend) {
+func (s Sight) resolvePod(address netip.AddrPort, pod *model.Pod) *Destination {
 	if pod.InMesh {
 		switch address.Port() {
 		case outboundPort, virtualPort, detectPort, inboundPort:
-			return Destination{Address: address, Kind: Refused}, nil
+			return &Destination{Address: address, Kind: Refused}
 		case plainPort:
 			// Not captured at the receiver: a meshed Prometheus reads metrics there.
-			return Destination{Address: address, Kind: PassDestination}, nil
+			return &Destination{Address: address, Kind: PassDestination}
 		}
 	}
-	b := podBackend(mesh, address, pod)
-	return carried(address, b), &b
+	return carried(address, s.podBackend(address, pod))
 }
 
 // podBackend is one pod, reached by its own address. What it speaks there and
 // how it is to be treated has been compiled into its ports.
-func podBackend(mesh *model.Mesh, address netip.AddrPort, pod *model.Pod) model.Backend {
-	b := model.Backend{
+func (s Sight) podBackend(address netip.AddrPort, pod *model.Pod) *model.Backend {
+	b := &model.Backend{
 		Ref: model.BackendRef{Address: address},
 		Endpoints: []model.Endpoint{{
-			Address: address, Zone: pod.Zone, Pod: pod.Name, MTLS: takesMTLS(mesh, pod, address.Port()),
+			Address: address, Zone: pod.Zone, Pod: pod.Name, MTLS: s.takesMTLS(pod, address.Port()),
 		}},
 		Traffic: pod.Traffic,
 		Origins: []report.Origin{pod.Origin},
 	}
 	if pod.InMesh {
-		b.Identities = identities(mesh.Settings, pod)
+		b.Identities = identities(s.Settings(), pod)
 	}
 	for _, p := range pod.Ports {
 		if p.Port == address.Port() {
@@ -82,12 +82,12 @@ func podBackend(mesh *model.Mesh, address netip.AddrPort, pod *model.Pod) model.
 }
 
 // takesMTLS reports whether a pod's port takes mesh mutual TLS.
-func takesMTLS(mesh *model.Mesh, pod *model.Pod, port uint16) bool {
+func (s Sight) takesMTLS(pod *model.Pod, port uint16) bool {
 	if !pod.InMesh || slices.Contains(pod.Uncaptured, port) {
 		return false
 	}
-	w, found := mesh.Workloads.Get(pod.Key)
-	if !found {
+	w := s.Workload(pod.Key)
+	if w == nil {
 		return true
 	}
 	for _, p := range w.Ports {
@@ -111,8 +111,8 @@ func identities(s model.Settings, pod *model.Pod) []string {
 }
 
 // carried is a destination with a backend behind it.
-func carried(address netip.AddrPort, b model.Backend) Destination {
-	d := Destination{Address: address, Backend: b.Ref, Kind: DetectDestination}
+func carried(address netip.AddrPort, b *model.Backend) *Destination {
+	d := &Destination{Address: address, Backend: b.Ref, Kind: DetectDestination, Backends: []*model.Backend{b}}
 	switch {
 	case b.Protocol == model.TCP:
 		d.Kind = TCPDestination
@@ -132,8 +132,4 @@ func carried(address netip.AddrPort, b model.Backend) Destination {
 
 func inside(cidrs []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(cidrs, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-func compareRefs(a, b model.BackendRef) int {
-	return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), a.Address.Compare(b.Address))
 }

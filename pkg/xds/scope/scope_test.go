@@ -121,10 +121,10 @@ func TestResolve(t *testing.T) {
 func TestPodAddress(t *testing.T) {
 	a := netip.MustParseAddrPort("10.244.0.6:8090")
 	v := scope.Of(mesh(), accountsKey(), scope.Demand{}.With(a))
-	if len(v.Backends) != 1 {
-		t.Fatalf("%d backends", len(v.Backends))
+	if len(v.Destinations[0].Backends) != 1 {
+		t.Fatalf("%d backends", len(v.Destinations[0].Backends))
 	}
-	b := v.Backends[0]
+	b := v.Destinations[0].Backends[0]
 	if b.Ref != (model.BackendRef{Address: a}) || b.Protocol != model.GRPC {
 		t.Errorf("%+v: not by its address, or not as the headless Service says", b)
 	}
@@ -144,7 +144,7 @@ func TestPodAddressWithoutMutualTLS(t *testing.T) {
 	for _, address := range []string{"10.244.0.99:80", "10.244.0.6:9000"} {
 		a := netip.MustParseAddrPort(address)
 		v := scope.Of(mesh(), accountsKey(), scope.Demand{}.With(a))
-		if v.Backends[0].Endpoints[0].MTLS {
+		if v.Destinations[0].Backends[0].Endpoints[0].MTLS {
 			t.Errorf("%s is called with mutual TLS", address)
 		}
 	}

@@ -42,16 +42,16 @@ const (
 	PassDestination
 )
 
-// Destination is a demanded address, resolved.
+// Destination is a demanded address, resolved, with all that its traffic needs.
+// It is the same for every proxy.
 type Destination struct {
 	Address netip.AddrPort
 	Kind    DestinationKind
-	// Promoted: the listener sends connections straight to the HTTP chain
-	// (HTTPDestination only). Until then they go by the gate.
-	Promoted bool
 	// Backend that TCP is sent to (TCP and Detect), and that Routes name.
 	Backend model.BackendRef
 	Routes  []model.Route
+	// Backends are what Backend and Routes refer to, as far as it exists, sorted by reference.
+	Backends []*model.Backend
 }
 
 // View is everything that one kind of proxy may see.
@@ -66,10 +66,13 @@ type View struct {
 	Rest    model.InboundPort
 
 	// Destinations are what a sidecar has asked for, sorted by address.
-	Destinations []Destination
-	// Backends are everything that Destinations and Gateway refer to, sorted by reference.
-	Backends []model.Backend
+	Destinations []*Destination
+	// Promoted are the HTTP destinations to which the listener sends connections
+	// straight; to others they go by the gate. Sorted.
+	Promoted []netip.AddrPort
 
 	// Gateway is set for gateways.
 	Gateway *model.Gateway
+	// Backends are what Gateway refers to, as far as it exists, sorted by reference.
+	Backends []*model.Backend
 }

@@ -1,6 +1,9 @@
 package memo
 
-import "reflect"
+import (
+	"iter"
+	"reflect"
+)
 
 // cell is a key's place in a table: its value, if it has one.
 type cell[K comparable, V any] struct {
@@ -22,6 +25,7 @@ type Table[K comparable, V any] struct {
 	cells   map[K]*cell[K, V]
 	dirty   []*cell[K, V]
 	compute func(*Run, K) (V, bool) // nil for inputs
+	same    func(a, b V) bool
 	watches []func(key K, old V, was bool, value V, is bool)
 }
 
@@ -40,7 +44,7 @@ func NewTable[K comparable, V any](g *Graph, compute func(*Run, K) (V, bool)) *T
 }
 
 func newTable[K comparable, V any](g *Graph) *Table[K, V] {
-	t := &Table[K, V]{graph: g, cells: map[K]*cell[K, V]{}}
+	t := &Table[K, V]{graph: g, cells: map[K]*cell[K, V]{}, same: deeply[V]}
 	t.rank = g.add(t)
 	return t
 }
@@ -70,7 +74,7 @@ func (t *Table[K, V]) cell(key K) *cell[K, V] {
 func (t Input[K, V]) Set(key K, value V) {
 	c := t.cell(key)
 	c.kept = 1
-	if c.there && same(c.value, value) {
+	if c.there && t.same(c.value, value) {
 		return
 	}
 	t.replace(c, value, true)
@@ -134,7 +138,7 @@ func (t *Table[K, V]) update(c *cell[K, V]) {
 	c.reads = r.relink(c, c.reads)
 	g.scratch = r.reads
 	g.tell(&c.node, r.findings)
-	if there == c.there && (!there || same(c.value, value)) {
+	if there == c.there && (!there || t.same(c.value, value)) {
 		return
 	}
 	t.replace(c, value, there)
@@ -169,5 +173,27 @@ func (c *cell[K, V]) drop() {
 	c.reads = nil
 }
 
-// same compares what pointers lead to as well.
-func same[V any](a, b V) bool { return reflect.DeepEqual(a, b) }
+// deeply compares what pointers lead to as well.
+func deeply[V any](a, b V) bool { return reflect.DeepEqual(a, b) }
+
+// Compare has a table's values compared by same, instead of all that they lead to.
+func (t *Table[K, V]) Compare(same func(a, b V) bool) { t.same = same }
+
+// Invalidate has a value computed again if anyone has read it: it is looked up
+// where the graph does not see it change.
+func (t *Table[K, V]) Invalidate(key K) {
+	if c := t.cells[key]; c != nil {
+		c.invalidate()
+	}
+}
+
+// All are the values of a table that has been brought up to date, in no order.
+func (t *Table[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k, c := range t.cells {
+			if c.there && !yield(k, c.value) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package publish_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/meshd-io/meshd/internal/chaos"
+	"github.com/meshd-io/meshd/pkg/compile"
+	"github.com/meshd-io/meshd/pkg/crds"
+	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+	"github.com/meshd-io/meshd/pkg/xds/publish"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
+)
+
+// types that are served.
+func types() []envoy.Type {
+	return []envoy.Type{
+		envoy.SecretType, envoy.ClusterType, envoy.EndpointType, envoy.ExtensionType,
+		envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType, envoy.OnDemandType,
+	}
+}
+
+// TestPublished changes a mesh and what is demanded of it at random, and holds
+// what is published to the whole functions' result, byte for byte.
+func TestPublished(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 1))
+			c := chaos.New(seed)
+			compiler, live := compile.NewCompiler(), cache.New()
+			p := publish.New(live)
+			config := compile.Config{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Trust: model.Trust{Bundle: "roots"}}
+			wanted := map[scope.Key]scope.Demand{}
+			for i := range 120 {
+				c.Change()
+				mesh, _ := compiler.Compile(c.Snapshot, config)
+				other := *mesh
+				other.Settings.ScopeAll = seed == 1 && i/20%2 == 1
+				if i%40 == 39 {
+					config.Trust.Bundle += "."
+				}
+				p.Mesh(&other)
+				changeDemand(r, p, &other, wanted)
+				p.Publish()
+				if i%6 == 5 {
+					compare(t, fmt.Sprintf("after %d changes (last: %s)", i, c.Last), live, p, &other, wanted)
+				}
+			}
+		})
+	}
+}
+
+// changeDemand has a key come, go or ask for more.
+func changeDemand(r *rand.Rand, p *publish.Publisher, mesh *model.Mesh, wanted map[scope.Key]scope.Demand) {
+	for key := range mesh.Workloads.All() {
+		if r.IntN(4) > 0 {
+			continue
+		}
+		d := wanted[key]
+		ip := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.9.9.9", "192.0.2.1"}[r.IntN(8)]
+		d = d.With(netip.AddrPortFrom(netip.MustParseAddr(ip), []uint16{80, 81, 8080, 15006}[r.IntN(4)]))
+		if r.IntN(3) == 0 {
+			d, _ = d.Promote()
+		}
+		wanted[key] = d
+		p.Want(key, d)
+	}
+	for key := range wanted {
+		if r.IntN(60) == 0 {
+			delete(wanted, key)
+			p.Drop(key)
+		}
+	}
+}
+
+func compare(t *testing.T, when string, live *cache.Cache, p *publish.Publisher, mesh *model.Mesh, wanted map[scope.Key]scope.Demand) {
+	t.Helper()
+	fresh := cache.New()
+	var findings []report.Finding
+	for key, d := range wanted {
+		resources, fs := envoy.Translate(scope.Of(mesh, key, d))
+		findings = append(findings, fs...)
+		if faults := fresh.Publish(key, resources); len(faults) > 0 {
+			t.Fatalf("%s: %v", when, faults)
+		}
+		got, want := live.Snapshot(key), fresh.Snapshot(key)
+		if !reflect.DeepEqual(got.Sets(), want.Sets()) {
+			t.Fatalf("%s: %v is served\n%+v, from nothing it would be\n%+v", when, key, got.Sets(), want.Sets())
+		}
+		for _, typ := range types() {
+			a, b := got.Set(typ).Items(), want.Set(typ).Items()
+			for i := range a {
+				if a[i].Name != b[i].Name || !slices.Equal(a[i].Segment, b[i].Segment) || !slices.Equal(a[i].Origins, b[i].Origins) || !slices.Equal(a[i].After, b[i].After) {
+					t.Fatalf("%s: %v has %+v, from nothing it would be %+v", when, key, a[i], b[i])
+				}
+			}
+		}
+	}
+	if findings = report.Sort(findings); !slices.Equal(findings, p.Findings()) {
+		t.Fatalf("%s: findings %v, from nothing they would be %v", when, p.Findings(), findings)
+	}
+}
+
+// TestUnrelatedChangesPublishNothing: neither what no key uses nor what changes no byte is looked at again.
+func TestUnrelatedChangesPublishNothing(t *testing.T) {
+	b := newBig(t, 50)
+	turn := func(kind string, service int) int {
+		t.Helper()
+		b.change(kind, service)
+		return b.settle()
+	}
+	for kind, want := range map[string]int{"endpoints": keys, "policy": keys, "annotation": 0, "pod": 0} {
+		if n := turn(kind, 3); n != want {
+			t.Errorf("%s of a Service that all keys use: %d keys were published, want %d", kind, n, want)
+		}
+		if n := turn(kind, 40); n != 0 {
+			t.Errorf("%s of a Service that no key uses: %d keys were published", kind, n)
+		}
+	}
+	b.change("service", 40)
+	if n := b.settle(); n != 0 {
+		t.Errorf("a Service that nobody uses: %d keys were published", n)
+	}
+}
+
+// keys that are published, and Services that each of them uses.
+const keys, uses = 20, 20
+
+// big is a mesh with all stages from snapshots to the cache.
+type big struct {
+	snap     *crds.Snapshot
+	compiler *compile.Compiler
+	config   compile.Config
+	p        *publish.Publisher
+	turn     int
+}
+
+func newBig(tb testing.TB, services int) *big {
+	tb.Helper()
+	b := &big{
+		snap: chaos.Big(services), compiler: compile.NewCompiler(), p: publish.New(cache.New()),
+		config: compile.Config{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Trust: model.Trust{Bundle: "roots"}},
+	}
+	mesh, _ := b.compiler.Compile(b.snap, b.config)
+	var d scope.Demand
+	for i := range uses {
+		s, _ := mesh.Services.Get(model.Name{Namespace: "shop", Name: fmt.Sprintf("app-%05d", i)})
+		d = d.With(scope.Leads(s)...)
+	}
+	d, _ = d.Promote()
+	b.p.Mesh(mesh)
+	for i := range keys {
+		app := fmt.Sprintf("app-%05d", services-1-i)
+		b.p.Want(scope.Key{Namespace: "shop", ServiceAccount: app, Labels: "app=" + app}, d)
+	}
+	if n := b.p.Publish(); n != keys {
+		tb.Fatalf("%d keys were published", n)
+	}
+	return b
+}
+
+func (b *big) change(kind string, service int) {
+	i := slices.IndexFunc(chaos.Kinds(), func(k chaos.Kind) bool { return k.Name == kind })
+	next := *b.snap
+	chaos.Kinds()[i].Make(&next, service)
+	b.snap = &next
+	b.turn++
+}
+
+func (b *big) settle() int {
+	mesh, _ := b.compiler.Compile(b.snap, b.config)
+	b.p.Mesh(mesh)
+	return b.p.Publish()
+}
+
+// BenchmarkChange is compile, translate and publish after one object has
+// changed, of a Service that all 20 keys use, or none.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		m := newBig(b, n)
+		for _, kind := range chaos.Kinds() {
+			for _, used := range []bool{true, false} {
+				name := "used"
+				if !used {
+					name = "unused"
+				}
+				b.Run(fmt.Sprintf("%s-%s/%d-services", kind.Name, name, n), func(b *testing.B) {
+					var cpu time.Duration
+					for b.Loop() {
+						service := m.turn % uses
+						if !used {
+							service += uses
+						}
+						m.change(kind.Name, service)
+						before := cpuTime()
+						m.settle()
+						cpu += cpuTime() - before
+					}
+					b.ReportMetric(float64(cpu.Microseconds())/float64(b.N), "cpu-us/op")
+				})
+			}
+		}
+	}
+}
+
+// cpuTime is the process' user and system time.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
