@@ -65,7 +65,7 @@ func benchSlice(namespace, name string, version int) *discoveryv1.EndpointSlice 
 	out.Ports = []discoveryv1.EndpointPort{{Name: &portName, Port: &port}}
 	for i := range 10 {
 		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{
-			Addresses: []string{fmt.Sprintf("10.0.%d.%d", version%250, i)}, NodeName: &node, Zone: &zone,
+			Addresses: []string{fmt.Sprintf("10.%d.%d.%d", version>>8&255, version&255, i)}, NodeName: &node, Zone: &zone,
 			Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes},
 			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: strings.Clone(name), UID: "0b1c2d3e-0000-4000-8000-000000000000"},
 		})
