@@ -84,7 +84,7 @@ func run(specPath, out string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // temporary
 	if err := write(s, filepath.Dir(specPath), dir, layout.WithAnnotations(map[string]string{
 		"io.containerd.image.name":          strings.TrimPrefix(tag.Name(), "index."), // as a kubelet asks for it: docker.io/...
 		"org.opencontainers.image.ref.name": tag.TagStr(),
