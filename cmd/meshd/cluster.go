@@ -111,7 +111,7 @@ func clusterConfig(kubeconfig string) (*rest.Config, error) {
 // Open implements home.
 func (c *cluster) Open(ctx context.Context, d *daemon, trustDomain string) (ca.Store, authn.Attestor, error) {
 	var err error
-	if c.offers, err = offers(ctx, c.client.Discovery()); err != nil {
+	if c.offers, err = offers(ctx, c.client); err != nil {
 		return nil, nil, err
 	}
 	if c.keys, err = attest.NewCluster(ctx, c.config, nil, c.log); err != nil {
@@ -171,7 +171,13 @@ func (c *cluster) Findings(d *daemon, snapshot *crds.Snapshot) []report.Finding 
 	if last == nil || !crds.Same(last.Pods, snapshot.Pods) || !crds.Same(last.Namespaces, snapshot.Namespaces) ||
 		!crds.Same(last.MeshConfigs, snapshot.MeshConfigs) {
 		c.missing = injector.Audit(snapshot.Pods, snapshot.Namespaces, c.injectorConfig(snapshot))
-		d.metrics.Uninjected(len(c.missing))
+		without := 0
+		for _, f := range c.missing {
+			if f.Reason == report.NoSidecar {
+				without++
+			}
+		}
+		d.metrics.Uninjected(without)
 	}
 	c.audited = snapshot
 	return slices.Clone(c.missing)
