@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -173,7 +174,12 @@ func lifetimes(t *testing.T, leaf string) {
 // The webhook's certificate is renewed at half of its life, every replica's own: pods can be made all the time.
 func TestWebhookCertificateUnderLoad(t *testing.T) {
 	underLoad(t, func() {
+		// A certificate that lives for an hour would be renewed in half an hour: new replicas, new certificates.
 		lifetimes(t, "30s")
+		kubectl(t, "rollout", "restart", "-n", system, "deployment/meshd")
+		if err := rolledOut(system, "meshd"); err != nil {
+			t.Fatal(err)
+		}
 		replicas := names(t, system, "app.kubernetes.io/component=control-plane")
 		before := map[string]string{}
 		for _, pod := range replicas {
@@ -254,11 +260,13 @@ func makePods(t *testing.T) (stop func()) {
 			made++
 		}
 	}()
-	return func() {
+	stop = sync.OnceFunc(func() {
 		close(end)
 		<-ended
 		t.Logf("%d pods made meanwhile", made)
-	}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // names of pods that are ready and not on their way out.
