@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -73,7 +74,7 @@ func connectProxy(t *testing.T, a *ca.Authority, address, namespace, pod string)
 		for {
 			m, err := stream.Recv()
 			if err != nil {
-				if ctx.Err() == nil && err != io.EOF {
+				if ctx.Err() == nil && !errors.Is(err, io.EOF) {
 					t.Errorf("the stream has ended: %v", err)
 				}
 				return
@@ -104,7 +105,7 @@ func (p *fakeProxy) answer(t *testing.T, m *discoveryv3.DeltaDiscoveryResponse) 
 }
 
 func (p *fakeProxy) send(t *testing.T, r *discoveryv3.DeltaDiscoveryRequest) {
-	if err := p.stream.Send(r); err != nil && err != io.EOF {
+	if err := p.stream.Send(r); err != nil && !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 }
