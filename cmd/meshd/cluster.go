@@ -61,6 +61,8 @@ type cluster struct {
 	offers offered
 	keys   *attest.Cluster
 	render injector.Bootstrapper
+	// watcher knows the other replicas.
+	watcher *peer.Watcher
 
 	mu      sync.Mutex
 	audited *crds.Snapshot // the last that was audited
@@ -118,7 +120,7 @@ func (c *cluster) Open(ctx context.Context, d *daemon, trustDomain string) (ca.S
 		return nil, nil, err
 	}
 	verifier, err := attest.New(attest.Config{
-		TrustDomain: trustDomain, Issuer: c.keys.Issuer(), Keys: c.keys, Pods: podsOf{d},
+		TrustDomain: trustDomain, Keys: c.keys, Pods: podsOf{d},
 	})
 	if err != nil {
 		return nil, nil, err
@@ -144,11 +146,17 @@ func (c *cluster) Parts(ctx context.Context, d *daemon) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.watchReplicas(d); err != nil {
+		return nil, err
+	}
 	lead, err := c.newLead(d)
 	if err != nil {
 		return nil, err
 	}
-	return []part{webhook, debug, {"token keys", c.keys.Run}, {"leader", lead.run}}, nil
+	return []part{
+		webhook, debug, {"token keys", c.keys.Run}, {"leader", lead.run},
+		{"replicas", func(ctx context.Context) error { c.watcher.Run(ctx); return nil }},
+	}, nil
 }
 
 // injectorConfig is what a snapshot and the flags say of injection.

@@ -17,9 +17,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/ca/trust"
 	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/gateway"
-	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/injector"
-	"github.com/meshd-io/meshd/pkg/peer"
 	"github.com/meshd-io/meshd/pkg/status"
 )
 
@@ -35,7 +33,6 @@ const (
 type lead struct {
 	*cluster
 	d         *daemon
-	watcher   *peer.Watcher
 	statuses  *status.Server
 	dynamic   dynamic.Interface
 	publisher *trust.Publisher
@@ -43,20 +40,8 @@ type lead struct {
 }
 
 func (c *cluster) newLead(d *daemon) (*lead, error) {
-	self, err := identity.New(d.authority.TrustDomain(), c.flags.namespace, "meshd")
-	if err != nil {
-		return nil, err
-	}
 	l := &lead{cluster: c, d: d}
-	l.watcher = peer.NewWatcher(peer.WatcherConfig{
-		Self: self, Authority: d.authority, Changed: d.snapshots.wait, Told: d.pipeline.announce, Log: c.log,
-		Peers: func() []peer.Peer {
-			if s := d.snapshot(); s != nil {
-				return replicas(s, c.flags.namespace, c.pod, "15012")
-			}
-			return nil
-		},
-	})
+	var err error
 	if l.statuses, err = status.NewServer(c.config); err != nil {
 		return nil, err
 	}
@@ -145,7 +130,6 @@ func (l *lead) parts(ctx context.Context) []part {
 		Changed: pokes(ctx, d.authority.Changed, d.snapshots.wait), Log: l.log,
 	}
 	out := []part{
-		{"replicas", func(ctx context.Context) error { l.watcher.Run(ctx); return nil }},
 		{"statuses", func(ctx context.Context) error { writer.Run(ctx); return nil }},
 		{"events", events.Run},
 		{"gateways", gateways.Run},

@@ -73,6 +73,7 @@ func (s *stater) Report() (r peer.Report, ok bool) {
 	}})
 	s.formers.keep(all)
 	r.Issuers, r.Proxies = s.authority().Issuers, len(ledger.Proxies())
+	r.Trust = s.pipeline.trusted()
 	return r, true
 }
 

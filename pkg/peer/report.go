@@ -15,6 +15,8 @@ type Report struct {
 	Issuers []meshv1a1.CertificateStatus
 	// Proxies is how many are connected to it.
 	Proxies int
+	// Trust is SHA-256, in hex, of the bundle that all of them have acknowledged; "" while one has not.
+	Trust string
 }
 
 // Object is how far the proxies of one replica are with an object.
@@ -36,6 +38,7 @@ type State struct {
 	Known   bool
 	Issuers []meshv1a1.CertificateStatus
 	Proxies int
+	Trust   string
 	objects map[report.Object]Object
 }
 

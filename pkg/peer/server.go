@@ -126,11 +126,11 @@ func (t *teller) tell(r Report) error {
 			next.Removed = append(next.Removed, encodeName(o))
 		}
 	}
-	last := &peerv1.WatchResponse{Issuers: encodeIssuers(r.Issuers), Proxies: int32(r.Proxies), Complete: true} // a count
+	last := &peerv1.WatchResponse{Issuers: encodeIssuers(r.Issuers), Proxies: int32(r.Proxies), Trust: r.Trust, Complete: true} // a count
 	if len(next.Objects)+len(next.Removed) == 0 && proto.Equal(last, t.last) {
 		return nil
 	}
 	t.last = last
-	next.Issuers, next.Proxies, next.Complete = last.Issuers, last.Proxies, true
+	next.Issuers, next.Proxies, next.Trust, next.Complete = last.Issuers, last.Proxies, last.Trust, true
 	return t.send(next)
 }

@@ -170,7 +170,7 @@ func (w *Watcher) follow(ctx context.Context, p Peer, client peerv1.PeerServiceC
 		}
 		if m.GetComplete() {
 			w.set(ctx, p, State{
-				Known: true, objects: maps.Clone(objects), Issuers: decodeIssuers(m.GetIssuers()), Proxies: int(m.GetProxies()),
+				Known: true, objects: maps.Clone(objects), Issuers: decodeIssuers(m.GetIssuers()), Proxies: int(m.GetProxies()), Trust: m.GetTrust(),
 			})
 		}
 	}

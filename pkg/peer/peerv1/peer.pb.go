@@ -71,7 +71,10 @@ type WatchResponse struct {
 	// Complete: with this message the receiver has a consistent state.
 	Complete bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
 	// Proxies that are connected to this replica.
-	Proxies       int32 `protobuf:"varint,5,opt,name=proxies,proto3" json:"proxies,omitempty"`
+	Proxies int32 `protobuf:"varint,5,opt,name=proxies,proto3" json:"proxies,omitempty"`
+	// SHA-256, in hex, of the trust bundle that all of them have acknowledged;
+	// empty while one of them has not.
+	Trust         string `protobuf:"bytes,6,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +142,13 @@ func (x *WatchResponse) GetProxies() int32 {
 		return x.Proxies
 	}
 	return 0
+}
+
+func (x *WatchResponse) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
 }
 
 type ObjectName struct {
@@ -467,13 +477,14 @@ const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"peer.proto\x12\rmeshd.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
-	"\fWatchRequest\"\xe9\x01\n" +
+	"\fWatchRequest\"\xff\x01\n" +
 	"\rWatchResponse\x127\n" +
 	"\aobjects\x18\x01 \x03(\v2\x1d.meshd.peer.v1.ObjectProgressR\aobjects\x123\n" +
 	"\aremoved\x18\x02 \x03(\v2\x19.meshd.peer.v1.ObjectNameR\aremoved\x124\n" +
 	"\aissuers\x18\x03 \x03(\v2\x1a.meshd.peer.v1.CertificateR\aissuers\x12\x1a\n" +
 	"\bcomplete\x18\x04 \x01(\bR\bcomplete\x12\x18\n" +
-	"\aproxies\x18\x05 \x01(\x05R\aproxies\"R\n" +
+	"\aproxies\x18\x05 \x01(\x05R\aproxies\x12\x14\n" +
+	"\x05trust\x18\x06 \x01(\tR\x05trust\"R\n" +
 	"\n" +
 	"ObjectName\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
