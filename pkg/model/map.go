@@ -257,13 +257,11 @@ func (e *MapEdit[K, V]) Delete(key K) {
 // remove gives what is left: nothing, a trie or, below the root, a single leaf.
 func (e *MapEdit[K, V]) remove(t *trie[K, V], key K, hash uint64, level int) slot[K, V] {
 	t = e.mine(t)
-	i := 0
 	if level*levelBits >= hashBits {
-		i = slices.IndexFunc(t.slots, func(s slot[K, V]) bool { return s.leaf.key == key })
-		t.slots = slices.Delete(t.slots, i, i+1)
+		t.slots = slices.DeleteFunc(t.slots, func(s slot[K, V]) bool { return s.leaf.key == key })
 	} else {
 		bit := at(hash, level)
-		i, _ = t.index(bit)
+		i, _ := t.index(bit)
 		var left slot[K, V]
 		if t.slots[i].leaf == nil {
 			left = e.remove(t.slots[i].trie, key, hash, level+1)

@@ -56,7 +56,9 @@ func compare(before, after []*Checked) (put []*Checked, gone []string) {
 			if !after[0].same(before[0]) {
 				put = append(put, after[0])
 			}
-			before = before[1:]
+			for len(before) > 0 && before[0].name == after[0].name { // there may have been two
+				before = before[1:]
+			}
 		}
 		after = after[1:]
 	}

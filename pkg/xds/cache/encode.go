@@ -139,7 +139,7 @@ func Join(parts []Translation) Translation {
 		}
 	}
 	for t, list := range out {
-		slices.SortStableFunc(list, func(a, b *Checked) int { return cmp.Compare(a.name, b.name) })
+		slices.SortFunc(list, func(a, b *Checked) int { return cmp.Compare(a.name, b.name) })
 		out[t] = slices.CompactFunc(list, func(a, b *Checked) bool { return a.name == b.name })
 	}
 	return out

@@ -72,17 +72,9 @@ func (p *Publisher) translations() {
 	destinations := memo.NewTable(p.graph, func(r *memo.Run, a netip.AddrPort) (*scope.Destination, bool) {
 		return p.sight(r).Resolve(a), true
 	})
-	http := memo.NewTable(p.graph, func(r *memo.Run, a netip.AddrPort) (struct{}, bool) {
-		d, _ := destinations.Get(r, a)
-		return struct{}{}, d.Kind == scope.HTTPDestination
-	})
 	backends := memo.NewTable(p.graph, func(r *memo.Run, ref model.BackendRef) (*model.Backend, bool) {
 		b := p.sight(r).Backend(ref)
 		return b, b != nil
-	})
-	exists := memo.NewTable(p.graph, func(r *memo.Run, ref model.BackendRef) (struct{}, bool) {
-		_, ok := backends.Get(r, ref)
-		return struct{}{}, ok
 	})
 	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (cache.Translation, bool) {
 		if of.address.IsValid() {
@@ -104,22 +96,7 @@ func (p *Publisher) translations() {
 		}
 		return d, ok && key.Kind != model.GatewayProxy
 	})
-	views := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (*scope.View, bool) {
-		v := p.sight(r).Own(key)
-		v.Trust, _ = p.trust.Get(r, struct{}{})
-		d, _ := addresses.Get(r, key)
-		for a := range d.Promoted() {
-			if _, ok := http.Get(r, a); ok {
-				v.Promoted = append(v.Promoted, a)
-			}
-		}
-		for _, ref := range scope.Refs(v.Gateway) {
-			if _, ok := exists.Get(r, ref); ok {
-				v.Backends = append(v.Backends, &model.Backend{Ref: ref})
-			}
-		}
-		return v, true
-	})
+	views := p.views(destinations, backends, addresses)
 	bases := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (cache.Translation, bool) {
 		v, _ := views.Get(r, key)
 		resources, findings := envoy.Base(v)
@@ -131,17 +108,12 @@ func (p *Publisher) translations() {
 		if _, ok := p.demand.Get(r, key); !ok {
 			return nil, false
 		}
-		base, _ := bases.Get(r, key)
-		all := []cache.Translation{base}
-		d, _ := addresses.Get(r, key)
-		for a := range d.All() {
-			t, _ := parts.Get(r, part{address: a, podCertificate: key.PodCertificate})
-			all = append(all, t)
+		all := []cache.Translation{read(r, bases, key)}
+		for a := range read(r, addresses, key).All() {
+			all = append(all, read(r, parts, part{address: a, podCertificate: key.PodCertificate}))
 		}
-		v, _ := views.Get(r, key)
-		for _, b := range v.Backends {
-			t, _ := parts.Get(r, part{backend: b.Ref, podCertificate: key.PodCertificate})
-			all = append(all, t)
+		for _, b := range read(r, views, key).Backends {
+			all = append(all, read(r, parts, part{backend: b.Ref, podCertificate: key.PodCertificate}))
 		}
 		return cache.Join(all), true
 	})
@@ -154,6 +126,36 @@ func (p *Publisher) translations() {
 		} else {
 			p.cache.Remove(key)
 		}
+	})
+}
+
+// views are Views without destinations, and with no more than the references
+// of backends: endpoints that change do not change them.
+func (p *Publisher) views(
+	destinations *memo.Table[netip.AddrPort, *scope.Destination], backends *memo.Table[model.BackendRef, *model.Backend],
+	addresses *memo.Table[scope.Key, scope.Demand],
+) *memo.Table[scope.Key, *scope.View] {
+	http := memo.NewTable(p.graph, func(r *memo.Run, a netip.AddrPort) (struct{}, bool) {
+		return struct{}{}, read(r, destinations, a).Kind == scope.HTTPDestination
+	})
+	exists := memo.NewTable(p.graph, func(r *memo.Run, ref model.BackendRef) (struct{}, bool) {
+		_, ok := backends.Get(r, ref)
+		return struct{}{}, ok
+	})
+	return memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (*scope.View, bool) {
+		v := p.sight(r).Own(key)
+		v.Trust, _ = p.trust.Get(r, struct{}{})
+		for a := range read(r, addresses, key).Promoted() {
+			if _, ok := http.Get(r, a); ok {
+				v.Promoted = append(v.Promoted, a)
+			}
+		}
+		for _, ref := range scope.Refs(v.Gateway) {
+			if _, ok := exists.Get(r, ref); ok {
+				v.Backends = append(v.Backends, &model.Backend{Ref: ref})
+			}
+		}
+		return v, true
 	})
 }
 
