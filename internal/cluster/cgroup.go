@@ -44,13 +44,13 @@ func hierarchies() (roots []string, v2 bool, err error) {
 }
 
 // makeCgroups makes the cgroup under which kubelet keeps the pods.
-func makeCgroups() error {
+func makeCgroups(name string) error {
 	roots, v2, err := hierarchies()
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
-		if err := os.Mkdir(filepath.Join(root, cgroupName), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		// cpuset of version 1: a new group has no processors until it is told.
@@ -59,7 +59,7 @@ func makeCgroups() error {
 			if err != nil {
 				continue
 			}
-			if err := os.WriteFile(filepath.Join(root, cgroupName, file), all, 0); err != nil && !v2 {
+			if err := os.WriteFile(filepath.Join(root, name, file), all, 0); err != nil && !v2 {
 				return err
 			}
 		}
@@ -72,7 +72,7 @@ func makeCgroups() error {
 		return err
 	}
 	enable := "+" + strings.Join(strings.Fields(string(controllers)), " +")
-	for _, dir := range []string{cgroupRoot, filepath.Join(cgroupRoot, cgroupName)} {
+	for _, dir := range []string{cgroupRoot, filepath.Join(cgroupRoot, name)} {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(enable), 0); err != nil {
 			return fmt.Errorf("enable the controllers below %s (in a container: move its processes to a cgroup of their own first): %w", dir, err)
 		}
@@ -81,18 +81,18 @@ func makeCgroups() error {
 }
 
 // removeCgroups removes it with all that kubelet and runc have made below; their processes have been killed.
-func removeCgroups() error {
+func removeCgroups(name string) error {
 	roots, _, err := hierarchies()
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
 		var dirs []string
-		err := filepath.WalkDir(filepath.Join(root, cgroupName), func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)
 			}
-			return nil //nolint:nilerr // what is not there need not be removed
+			return nil // what is not there need not be removed
 		})
 		if err != nil {
 			return err

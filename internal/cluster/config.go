@@ -119,7 +119,7 @@ imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 50Mi, nodefs.available: "1%%", nodefs.inodesFree: "0%%", imagefs.available: "1%%", imagefs.inodesFree: "0%%"}
 nodeStatusUpdateFrequency: 5s
 maxPods: 250
-`, o.Dir, nodeAddress.Addr(), dnsService, domain, o.data("pod-logs"), o.data("kubelet-plugins"), cgroupName)
+`, o.Dir, nodeAddress.Addr(), dnsService, domain, o.data("pod-logs"), o.data("kubelet-plugins"), o.cgroup())
 }
 
 func (o Options) proxyConfig() string {

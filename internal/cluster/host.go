@@ -34,7 +34,7 @@ func Up(ctx context.Context, o Options) (err error) {
 	if err := o.writeState(); err != nil {
 		return err
 	}
-	if err := makeCgroups(); err != nil {
+	if err := makeCgroups(o.cgroup()); err != nil {
 		return err
 	}
 	ended, err := o.startNode(ctx)
@@ -105,18 +105,17 @@ func (o Options) startNode(ctx context.Context) (<-chan struct{}, error) {
 		_ = cmd.Wait() // how it ended is in its log
 		close(ended)
 	}()
-	p, err := identify(cmd.Process.Pid)
-	if err != nil {
+	var n node
+	if n.process, err = identify(cmd.Process.Pid); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, tail(log.Name()))
 	}
-	text, err := json.Marshal(p)
-	if err != nil {
+	if err := o.note(n); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(o.path("node.json"), text, 0o600); err != nil {
+	if n.Link, err = linkNode(n.PID); err != nil {
 		return nil, err
 	}
-	if err := linkNode(p.PID); err != nil {
+	if err := o.note(n); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -126,14 +125,27 @@ func (o Options) startNode(ctx context.Context) (<-chan struct{}, error) {
 	return ended, err
 }
 
-// node is the node's init as its host sees it.
-func (o Options) node() (process, error) {
-	var p process
+// node is the node's init as its host sees it, and the host's end of its link by index.
+type node struct {
+	process
+	Link int `json:"link"` // 0: none yet
+}
+
+func (o Options) note(n node) error {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.path("node.json"), text, 0o600)
+}
+
+func (o Options) node() (node, error) {
+	var n node
 	text, err := os.ReadFile(o.path("node.json"))
 	if err != nil {
-		return p, err
+		return n, err
 	}
-	return p, json.Unmarshal(text, &p)
+	return n, json.Unmarshal(text, &n)
 }
 
 // Down ends the cluster in dir, whatever state it is in, and removes all that it has made.
@@ -149,15 +161,15 @@ func (o Options) downKeepingLogs() error {
 	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	p, err := o.node()
+	n, err := o.node()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	// The kernel kills whoever is in init's PID namespace before init is gone.
-	if err := p.kill(); err != nil {
+	if err := n.kill(); err != nil {
 		return err
 	}
-	return errors.Join(unlinkNode(), removeCgroups())
+	return errors.Join(unlinkNode(n.Link), removeCgroups(o.cgroup()))
 }
 
 // Status asks the supervisor for the node's processes.

@@ -39,7 +39,7 @@ func Init(dir string) error {
 			return err
 		}
 	}
-	cmd := exec.Command("/proc/self/exe", "supervise", "--dir", dir)
+	cmd := exec.Command("/proc/self/exe", "supervise", "--dir", dir) //nolint:noctx // it ends with this process
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err

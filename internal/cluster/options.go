@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -37,7 +38,6 @@ const (
 	nodeName    = "node"
 	hostLink    = "meshd-kube" // the host's end
 	nodeLink    = "host0"      // the node's end
-	cgroupName  = "meshd-kube"
 	apiPort     = 6443
 	domain      = "cluster.local"
 	cniPlugins  = "/usr/lib/cni"
@@ -52,6 +52,13 @@ func (o Options) path(elem ...string) string {
 // data is on the node's tmpfs.
 func (o Options) data(elem ...string) string {
 	return o.path(append([]string{"data"}, elem...)...)
+}
+
+// cgroup is the name of the one under which kubelet keeps the pods.
+func (o Options) cgroup() string {
+	h := fnv.New32a()
+	h.Write([]byte(o.Dir))
+	return fmt.Sprintf("meshd-kube-%08x", h.Sum32())
 }
 
 // Kubeconfig is the administrator's.

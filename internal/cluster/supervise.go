@@ -129,7 +129,8 @@ func (s *supervisor) startLocked(p part) (*running, error) {
 		return nil, err
 	}
 	defer log.Close()
-	r := &running{part: p, cmd: exec.Command(filepath.Join(s.options.Binaries, p.name), p.args...), done: make(chan struct{})}
+	cmd := exec.Command(filepath.Join(s.options.Binaries, p.name), p.args...) //nolint:noctx // it ends with the node, or by stop
+	r := &running{part: p, cmd: cmd, done: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := r.cmd.Start(); err != nil {

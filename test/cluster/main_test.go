@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,8 +167,18 @@ func tearDown() error {
 	if !broughtUp {
 		return nil
 	}
-	_, err := run("", "hack/cluster", "down")
-	return err
+	if _, err := run("", "hack/cluster", "down"); err != nil {
+		return err
+	}
+	// Nothing is left behind.
+	if _, err := os.Stat(state); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is still there: %w", state, err)
+	}
+	left, err := filepath.Glob("/sys/fs/cgroup/*/meshd-kube-*")
+	if _, found := net.InterfaceByName("meshd-kube"); found == nil || len(left) > 0 || err != nil {
+		return fmt.Errorf("left behind: link: %t, cgroups: %v, %w", found == nil, left, err)
+	}
+	return nil
 }
 
 // run runs a program of the repository, of MESHD_KUBE or of the PATH, in the repository's root. Its error has what it said.
