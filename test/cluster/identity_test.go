@@ -59,7 +59,7 @@ func TestCarriers(t *testing.T) {
 	if out, err := run("", "kubectl", "get", "--raw", "/apis/certificates.k8s.io/v1"); err != nil || !strings.Contains(out, `"podcertificaterequests"`) {
 		t.Skip("NOT TESTED: the cluster does not serve PodCertificateRequests")
 	}
-	apply(t, steady)
+	targeted(t)
 	apply(t, caller("Agent")+"---"+caller("PodCertificate")+"---"+strict)
 	kubectl(t, "wait", "-n", "steady", "--for=condition=Ready", "pod/agent", "pod/podcertificate", "--timeout="+patience.String())
 	kubectl(t, "wait", "-n", "steady", "--for=condition=Programmed", "peerauthentication/default", "authorizationpolicy/carriers", "--timeout="+patience.String())

@@ -62,15 +62,23 @@ type outcome struct {
 
 type load struct{ t *testing.T }
 
+// targeted makes sure that there are meshd, the bank and the target. The latter stays for the next test.
+func targeted(t *testing.T) {
+	t.Helper()
+	installed(t)
+	if _, err := run(steady, "kubectl", "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rolledOut("steady", "target"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // underLoad does something to the cluster while a client asks a service of the mesh
 // 200 times a second. No request may fail: before, meanwhile and in the seconds after.
 func underLoad(t *testing.T, disturb func()) {
 	t.Helper()
-	installed(t)
-	apply(t, steady)
-	if err := rolledOut("steady", "target"); err != nil {
-		t.Fatal(err)
-	}
+	targeted(t)
 	apply(t, loader)
 	l := load{t}
 	l.further(2)

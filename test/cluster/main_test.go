@@ -74,12 +74,13 @@ func setUp() error {
 	}
 	defer os.RemoveAll(images)
 	if own {
-		if state, err = os.MkdirTemp("", "meshd-cluster-*"); err != nil {
-			return err
-		}
+		state = filepath.Join(os.TempDir(), "meshd-cluster-test")
 		os.Setenv("MESHD_CLUSTER", state)
 		broughtUp = true
 		err := phase("cluster up", func() error {
+			if _, err := run("", "hack/cluster", "down"); err != nil { // a former test's, that was killed
+				return err
+			}
 			out, err := run("", "hack/cluster", "up")
 			os.Setenv("KUBECONFIG", strings.TrimSpace(out))
 			return err
@@ -165,7 +166,11 @@ func rolledOut(namespace, deployment string) error {
 
 func tearDown() error {
 	if !broughtUp {
-		return nil
+		if kube == "" {
+			return nil
+		}
+		_, err := run("", "kubectl", "delete", "namespace", "steady", "--ignore-not-found", "--wait=false")
+		return err
 	}
 	if _, err := run("", "hack/cluster", "down"); err != nil {
 		return err
@@ -175,6 +180,9 @@ func tearDown() error {
 		return fmt.Errorf("%s is still there: %w", state, err)
 	}
 	left, err := filepath.Glob("/sys/fs/cgroup/*/meshd-kube-*")
+	if more, _ := filepath.Glob("/sys/fs/cgroup/meshd-kube-*"); len(more) > 0 {
+		left = append(left, more...)
+	}
 	if _, found := net.InterfaceByName("meshd-kube"); found == nil || len(left) > 0 || err != nil {
 		return fmt.Errorf("left behind: link: %t, cgroups: %v, %w", found == nil, left, err)
 	}

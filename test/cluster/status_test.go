@@ -26,10 +26,7 @@ func TestProgrammedWaitsForPausedProxy(t *testing.T) {
 	if !local() {
 		t.Skip("NOT TESTED: only proxies on this machine can be paused")
 	}
-	apply(t, steady)
-	if err := rolledOut("steady", "target"); err != nil {
-		t.Fatal(err)
-	}
+	targeted(t)
 	pod := names(t, "steady", "app=target")[0]
 	envoys := processesOf(t, "steady", pod, "envoy")
 	signal := func(s syscall.Signal) {

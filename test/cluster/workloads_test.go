@@ -7,11 +7,7 @@ import (
 
 // A Job whose pods have a sidecar completes; its init container has network, through the mesh.
 func TestJobCompletes(t *testing.T) {
-	installed(t)
-	apply(t, steady)
-	if err := rolledOut("steady", "target"); err != nil {
-		t.Fatal(err)
-	}
+	targeted(t)
 	apply(t, `
 apiVersion: batch/v1
 kind: Job
