@@ -147,7 +147,19 @@ func (l *lead) gateways() (gateway.Wanted, bool) {
 	if s == nil {
 		return gateway.Wanted{}, false
 	}
-	return gateway.Wanted{Ingress: gateway.Needed(s.Ingresses, s.IngressClasses), Config: l.injectorConfig(s)}, true
+	return gateway.Wanted{
+		Ingress: gateway.Needed(s.Ingresses, s.IngressClasses), Config: l.injectorConfig(s), Owner: ownAccount(s, l.flags.namespace),
+	}, true
+}
+
+// ownAccount owns what meshd makes for itself, so that an uninstall takes it away.
+func ownAccount(s *crds.Snapshot, namespace string) *metav1.OwnerReference {
+	for _, a := range s.ServiceAccounts {
+		if a.Namespace == namespace && a.Name == "meshd" {
+			return &metav1.OwnerReference{APIVersion: "v1", Kind: "ServiceAccount", Name: a.Name, UID: a.UID}
+		}
+	}
+	return nil
 }
 
 // trusting are the namespaces whose pods may need the trust anchor.

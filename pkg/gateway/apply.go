@@ -36,6 +36,8 @@ type Wanted struct {
 	// Ingress: the shared gateway of all Ingresses is needed.
 	Ingress bool
 	Config  injector.Config
+	// Owner takes the objects with it when it is deleted; nil is nobody.
+	Owner *metav1.OwnerReference
 }
 
 // ApplierConfig of an Applier.
@@ -108,7 +110,7 @@ func (a *Applier) turn(ctx context.Context, w Wanted, seen *live) error {
 	if !w.Ingress {
 		return a.remove(ctx, seen)
 	}
-	wanted, err := objects(w.Config, a.cfg.Namespace)
+	wanted, err := objects(w, a.cfg.Namespace)
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{api: c.Client(t), changed: make(chan struct{})}
 	// As strict as a namespace may be: the API server itself judges the gateway's pods.
 	b.namespace = c.Namespace(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
+	b.wanted.Owner = &metav1.OwnerReference{APIVersion: "v1", Kind: "ServiceAccount", Name: "meshd", UID: "of-meshd"}
 	b.wanted.Config = injector.Config{
 		AgentImage: "agent:test", Bootstrap: func(injector.BootstrapInput) (injector.Bootstrap, error) {
 			return injector.Bootstrap{Config: "{}"}, nil
@@ -252,7 +253,7 @@ func TestNothingIsWrittenThatIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted, err := objects(b.wanted.Config, b.namespace)
+	wanted, err := objects(b.wanted, b.namespace)
 	if err != nil {
 		t.Fatal(err)
 	}

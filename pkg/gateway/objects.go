@@ -15,8 +15,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/meshd-io/meshd/pkg/injector"
 )
 
 // kind is one of the kinds that a gateway is made of.
@@ -41,7 +39,8 @@ func resource(name string) schema.GroupVersionResource {
 
 // objects are those of the Ingress gateway as they are applied: without status,
 // and without the replicas, which others may own.
-func objects(cfg injector.Config, namespace string) ([]*unstructured.Unstructured, error) {
+func objects(w Wanted, namespace string) ([]*unstructured.Unstructured, error) {
+	cfg := w.Config
 	cfg.SystemNamespace = namespace
 	deployment, service, account, err := ForIngress(cfg)
 	if err != nil {
@@ -56,7 +55,11 @@ func objects(cfg injector.Config, namespace string) ([]*unstructured.Unstructure
 		}
 		delete(fields, "status")
 		prune(fields)
-		out = append(out, &unstructured.Unstructured{Object: fields})
+		made := &unstructured.Unstructured{Object: fields}
+		if w.Owner != nil {
+			made.SetOwnerReferences([]metav1.OwnerReference{*w.Owner})
+		}
+		out = append(out, made)
 	}
 	return out, nil
 }
