@@ -84,6 +84,7 @@ var explained = []string{
 	"leader election lost",      // likewise
 	"failed to renew lease",     // likewise
 	"http2: client connection lost",
+	`"resource":"cert|bank/usage"`, // TestRefusedByEnvoy
 }
 
 // Every error line in meshd's logs is explained by what the tests have done.
