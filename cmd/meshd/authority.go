@@ -113,7 +113,7 @@ func (d *daemon) setSource(settings compile.CA, secret *corev1.Secret) error {
 		err = d.authority.SetIntermediate(given)
 	}
 	if err != nil {
-		return fmt.Errorf("Secret %s/%s: %w", settings.SecretNamespace, settings.SecretName, err)
+		return fmt.Errorf("the Secret %s/%s: %w", settings.SecretNamespace, settings.SecretName, err)
 	}
 	return nil
 }
