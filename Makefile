@@ -2,7 +2,7 @@ export GOTOOLCHAIN := go1.27.3
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build gen lint test demo test-cluster bench golden check clean
+.PHONY: help build gen lint test demo test-cluster images bench golden check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,7 @@ lint: ## Lint; the import rules of docs/architecture.md are enforced here
 test: build ## Test everything that needs no kubelet (as root: network namespaces)
 	envoy=$$(hack/envoy) && kube=$$(hack/kube etcd kube-apiserver kubectl helm) && \
 	MESHD_ENVOY=$$envoy MESHD_KUBE=$$kube MESHD_BIN=$(CURDIR)/bin go test -race -timeout 25m $$(go list ./... | grep -v /test/cluster)
+	cd hack/oci && go test ./...
 
 demo: build ## Bring up the example mesh on this machine, prove it, take it down
 	envoy=$$(hack/envoy) && MESHD_ENVOY=$$envoy go run ./examples/eazybank/demo
@@ -29,6 +30,9 @@ demo: build ## Bring up the example mesh on this machine, prove it, take it down
 test-cluster: ## Test in a real one-node Kubernetes (as root), or with CLUSTER=existing in that of KUBECONFIG
 	envoy=$$(hack/envoy) && kube=$$(hack/kube) && \
 	MESHD_ENVOY=$$envoy MESHD_KUBE=$$kube go test -count=1 -timeout 40m -v ./test/cluster
+
+images: ## Build the images of a release, for amd64 and arm64, into dist/
+	PLATFORMS=linux/amd64,linux/arm64 hack/image dist
 
 bench: build ## Print the project's figures
 	go build -o bin/ ./test/bench ./examples/eazybank/demo
