@@ -28,8 +28,9 @@ type Cache struct {
 type entry struct {
 	slots    map[envoy.Type]map[string]*slot
 	snapshot *Snapshot
-	// translation is the newest.
+	// translation is the newest; parts are what it was put together from, if it was.
 	translation Translation
+	parts       []*Translation
 }
 
 // New is empty.
@@ -73,7 +74,9 @@ func (c *Cache) Publish(key scope.Key, rs envoy.Resources) []report.Finding {
 // PublishChecked is Publish of what has been through Check. Nothing happens
 // when it is equal to the translation before; otherwise it costs what has
 // changed. Nobody may change the lists afterwards.
-func (c *Cache) PublishChecked(key scope.Key, t Translation) {
+func (c *Cache) PublishChecked(key scope.Key, t Translation) { c.publish(key, t, nil) }
+
+func (c *Cache) publish(key scope.Key, t Translation, parts []*Translation) {
 	c.mu.Lock()
 	e := c.keys[key]
 	if e == nil {
@@ -82,7 +85,7 @@ func (c *Cache) PublishChecked(key scope.Key, t Translation) {
 	}
 	fresh := e.snapshot == nil
 	d := e.differenceTo(t)
-	e.translation = t
+	e.translation, e.parts = t, parts
 	c.load(e, d)
 	c.consistent(e, d)
 	c.commit(e, d)

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -92,7 +91,7 @@ func (c *Cache) Check(rs envoy.Resources) Translation {
 		for i, r := range list {
 			checked[i] = c.check(t, r)
 		}
-		slices.SortStableFunc(checked, func(a, b *Checked) int { return cmp.Compare(a.name, b.name) })
+		slices.SortStableFunc(checked, compareNames)
 		out[t] = checked
 	}
 	return out
@@ -116,31 +115,6 @@ func (c *Cache) check(t envoy.Type, r envoy.Resource) *Checked {
 	c.mu.RUnlock()
 	if known == nil {
 		out.refs, out.err = check(t, r)
-	}
-	return out
-}
-
-// Join puts parts of a translation together. Parts may have a resource in
-// common; they have it alike.
-func Join(parts []Translation) Translation {
-	sizes := map[envoy.Type]int{}
-	for _, part := range parts {
-		for t, list := range part {
-			sizes[t] += len(list)
-		}
-	}
-	out := make(Translation, len(sizes))
-	for t, n := range sizes {
-		out[t] = make([]*Checked, 0, n)
-	}
-	for _, part := range parts {
-		for t, list := range part {
-			out[t] = append(out[t], list...)
-		}
-	}
-	for t, list := range out {
-		slices.SortFunc(list, func(a, b *Checked) int { return cmp.Compare(a.name, b.name) })
-		out[t] = slices.CompactFunc(list, func(a, b *Checked) bool { return a.name == b.name })
 	}
 	return out
 }

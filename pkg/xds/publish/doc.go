@@ -3,7 +3,7 @@
 // taken apart, so that a change costs what it concerns, once for all keys:
 //
 //	model.Mesh --> Destination, by address --> Translation, checked --+
-//	model.Mesh --> View without them, by key --> Translation, checked-+--> Join --> cache.PublishChecked
+//	model.Mesh --> View without them, by key --> Translation, checked-+--> cache.PublishParts
 //	demand, by key ---------------------------------------------------+
 //
 // What is published is what the whole functions would give.

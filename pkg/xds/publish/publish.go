@@ -76,16 +76,16 @@ func (p *Publisher) translations() {
 		b := p.sight(r).Backend(ref)
 		return b, b != nil
 	})
-	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (cache.Translation, bool) {
+	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (*cache.Translation, bool) {
 		if of.address.IsValid() {
 			d, _ := destinations.Get(r, of.address)
-			return p.cache.Check(envoy.Destination(d, of.podCertificate)), true
+			return p.check(envoy.Destination(d, of.podCertificate)), true
 		}
 		b, ok := backends.Get(r, of.backend)
 		if !ok {
 			return nil, false
 		}
-		return p.cache.Check(envoy.Backend(b, of.podCertificate)), true
+		return p.check(envoy.Backend(b, of.podCertificate)), true
 	})
 	parts.Compare(never)
 	addresses := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (scope.Demand, bool) {
@@ -97,32 +97,32 @@ func (p *Publisher) translations() {
 		return d, ok && key.Kind != model.GatewayProxy
 	})
 	views := p.views(destinations, backends, addresses)
-	bases := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (cache.Translation, bool) {
+	bases := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (*cache.Translation, bool) {
 		v, _ := views.Get(r, key)
 		resources, findings := envoy.Base(v)
 		r.Tell(findings...)
-		return p.cache.Check(resources), true
+		return p.check(resources), true
 	})
 	bases.Compare(never)
-	whole := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (cache.Translation, bool) {
+	whole := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) ([]*cache.Translation, bool) {
 		if _, ok := p.demand.Get(r, key); !ok {
 			return nil, false
 		}
-		all := []cache.Translation{read(r, bases, key)}
+		all := []*cache.Translation{read(r, bases, key)}
 		for a := range read(r, addresses, key).All() {
 			all = append(all, read(r, parts, part{address: a, podCertificate: key.PodCertificate}))
 		}
 		for _, b := range read(r, views, key).Backends {
 			all = append(all, read(r, parts, part{backend: b.Ref, podCertificate: key.PodCertificate}))
 		}
-		return cache.Join(all), true
+		return all, true
 	})
-	whole.Compare(never)
+	whole.Compare(slices.Equal)
 	memo.Follow(whole, p.demand.Table)
-	whole.Watch(func(key scope.Key, _ cache.Translation, _ bool, t cache.Translation, is bool) {
+	whole.Watch(func(key scope.Key, _ []*cache.Translation, _ bool, parts []*cache.Translation, is bool) {
 		if is {
 			p.published++
-			p.cache.PublishChecked(key, t)
+			p.cache.PublishParts(key, parts)
 		} else {
 			p.cache.Remove(key)
 		}
@@ -159,8 +159,13 @@ func (p *Publisher) views(
 	})
 }
 
+func (p *Publisher) check(rs envoy.Resources) *cache.Translation {
+	t := p.cache.Check(rs)
+	return &t
+}
+
 // never has a value replaced each time, and leaves it to the cache to compare.
-func never(_, _ cache.Translation) bool { return false }
+func never(_, _ *cache.Translation) bool { return false }
 
 // sight notes what is looked at.
 func (p *Publisher) sight(r *memo.Run) scope.Sight {
