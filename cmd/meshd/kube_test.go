@@ -243,17 +243,17 @@ func testToolsNeedOnlyTheirRole(t *testing.T, c *kubetest.Cluster) {
 func viewerRules() (everywhere, own []rbacv1.PolicyRule) {
 	read := []string{"list"}
 	return []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"namespaces", "pods", "nodes", "services", "serviceaccounts"}, Verbs: read},
-			{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
-			{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"servicecidrs", "ingresses", "ingressclasses"}, Verbs: read},
-			{APIGroups: []string{"meshd.io"}, Resources: []string{"*"}, Verbs: read},
-			{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"get"}},
-			{APIGroups: []string{"admissionregistration.k8s.io"}, Resources: []string{"mutatingwebhookconfigurations"}, ResourceNames: []string{webhookConfiguration}, Verbs: []string{"get"}},
-		}, []rbacv1.PolicyRule{
-			{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: read},
-			{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{"meshd-trust"}, Verbs: []string{"get"}},
-			{APIGroups: []string{""}, Resources: []string{"pods/portforward"}, Verbs: []string{"get", "create"}},
-		}
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "pods", "nodes", "services", "serviceaccounts"}, Verbs: read},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"servicecidrs", "ingresses", "ingressclasses"}, Verbs: read},
+		{APIGroups: []string{"meshd.io"}, Resources: []string{"*"}, Verbs: read},
+		{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"get"}},
+		{APIGroups: []string{"admissionregistration.k8s.io"}, Resources: []string{"mutatingwebhookconfigurations"}, ResourceNames: []string{webhookConfiguration}, Verbs: []string{"get"}},
+	}, []rbacv1.PolicyRule{
+		{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: read},
+		{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{"meshd-trust"}, Verbs: []string{"get"}},
+		{APIGroups: []string{""}, Resources: []string{"pods/portforward"}, Verbs: []string{"get", "create"}},
+	}
 }
 
 func testTranslateACluster(t *testing.T, c *kubetest.Cluster) {
