@@ -182,7 +182,7 @@ func Status(ctx context.Context, dir string) ([]PartStatus, error) {
 	return parts, o.control(ctx, http.MethodGet, "/parts", &parts)
 }
 
-// Stop ends one of the node's processes; Start starts it again.
+// Stop kills one of the node's processes; Start starts it again.
 func Stop(ctx context.Context, dir, part string) error {
 	return Options{Dir: dir}.control(ctx, http.MethodPost, "/parts/"+url.PathEscape(part)+"/stop", nil)
 }

@@ -161,7 +161,8 @@ func (s *supervisor) stop(ctx context.Context, name string) error {
 	if r == nil {
 		return fmt.Errorf("the node has no %q", name)
 	}
-	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	// Not SIGTERM: kube-apiserver takes a minute for its farewell.
+	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {

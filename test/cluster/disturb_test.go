@@ -110,7 +110,9 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 		}
 	}
 	// Tokens cannot be reviewed meanwhile: leaves have to live longer than that, as they do by default.
+	targeted(t)
 	lifetimes(t, "1h")
+	kubectl(t, "rollout", "restart", "-n", "steady", "deployment/target") // with certificates of that life
 	underLoad(t, func() {
 		if _, err := run("", "hack/cluster", "stop", "kube-apiserver"); err != nil {
 			t.Fatal(err)

@@ -76,7 +76,7 @@ func command() *cobra.Command {
 			}
 			return nil
 		}),
-		simple("stop PART", "Stop one of its processes (kube-apiserver, say)", cobra.ExactArgs(1), func(cmd *cobra.Command, args []string) error {
+		simple("stop PART", "Kill one of its processes (kube-apiserver, say)", cobra.ExactArgs(1), func(cmd *cobra.Command, args []string) error {
 			return cluster.Stop(cmd.Context(), o.Dir, args[0])
 		}),
 		simple("start PART", "Start it again", cobra.ExactArgs(1), func(cmd *cobra.Command, args []string) error {
