@@ -72,17 +72,36 @@ func startDaemon(ctx context.Context, bin, state, config string) (*daemon, error
 	d.cmd = exec.CommandContext(ctx, filepath.Join(bin, "meshd"), "serve", "--config", config, "--state-dir", state, // our own binary
 		"--grpc-address", d.address, "--http-address", d.web, "--admin-socket", filepath.Join(state, "admin.sock"),
 		"--token-issuer", tokenIssuer, "--token-jwks", jwks, "--cidrs", "10.244.0.0/16,10.96.0.0/16", "--log-level", "error")
-	d.cmd.Stderr = os.Stderr
-	if err := d.cmd.Start(); err != nil {
-		return nil, err
-	}
-	if err := until(ctx, "meshd is ready", d.ready); err != nil {
-		d.stop()
+	if err := d.launch(ctx); err != nil {
 		return nil, err
 	}
 	td := spiffeid.RequireTrustDomainFromString(trustDomain)
 	d.bundle, err = x509bundle.Load(td, filepath.Join(state, "root.crt"))
 	return d, err
+}
+
+func (d *daemon) launch(ctx context.Context) error {
+	d.cmd.Stderr = os.Stderr
+	if err := d.cmd.Start(); err != nil {
+		return err
+	}
+	if err := until(ctx, "meshd is ready", d.ready); err != nil {
+		d.stop()
+		return err
+	}
+	return nil
+}
+
+// kill ends the process without a word to its clients.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	_ = d.cmd.Wait() // ended by the signal
+}
+
+// again starts a process like the last, at the same addresses and with the same state.
+func (d *daemon) again(ctx context.Context) error {
+	d.cmd = exec.CommandContext(ctx, d.cmd.Path, d.cmd.Args[1:]...) // as before
+	return d.launch(ctx)
 }
 
 func (d *daemon) ready() bool {

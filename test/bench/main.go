@@ -2,7 +2,7 @@
 // It asserts nothing: figures are for people to read, on a machine that they
 // know. docs/performance.md says how each one is taken.
 //
-//	bench [-json] [-only functions|wire|lab|demo] [-bin bin]
+//	bench [-json] [-only functions|wire|scale|lab|demo] [-bin bin] [-proxies N] [-services N] [-settle D]
 package main
 
 import (
@@ -21,8 +21,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	run := runAll
-	if len(os.Args) > 1 && os.Args[1] == "probe" {
-		run = func(ctx context.Context) error { return probe(ctx, os.Args[2:]) }
+	if len(os.Args) > 1 {
+		switch os.Args[1] { // what bench starts as a process of its own
+		case "probe":
+			run = func(ctx context.Context) error { return probe(ctx, os.Args[2:]) }
+		case "crowd":
+			run = beCrowd
+		case "floor":
+			run = func(ctx context.Context) error { return beFloor(ctx, os.Args[2]) }
+		}
 	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -39,8 +46,10 @@ type section struct {
 
 func runAll(ctx context.Context) error {
 	asJSON := flag.Bool("json", false, "print JSON")
-	only := flag.String("only", "", "one section: functions, wire, lab or demo")
+	only := flag.String("only", "", "one section: functions, wire, scale, lab or demo")
 	bin := flag.String("bin", "bin", "folder of meshd, meshd-agent, eazybank, demo and bench")
+	var size scaleSize
+	size.register(flag.CommandLine)
 	flag.Parse()
 	dir, err := filepath.Abs(*bin)
 	if err != nil {
@@ -48,7 +57,10 @@ func runAll(ctx context.Context) error {
 	}
 	var all []figure
 	var failed error // one section's fault hides no other's figures
-	for _, s := range []section{{"functions", functions}, {"wire", wire}, {"lab", labFigures}, {"demo", demoTime}} {
+	sections := []section{
+		{"functions", functions}, {"wire", wire}, {"scale", size.measure}, {"lab", labFigures}, {"demo", demoTime},
+	}
+	for _, s := range sections {
 		if *only != "" && *only != s.name {
 			continue
 		}

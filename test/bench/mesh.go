@@ -20,7 +20,7 @@ func (m meshFiles) write() error {
 	}
 	var pods strings.Builder
 	for i := range m.clients {
-		fmt.Fprintf(&pods, podYAML, clientName(i), clientAccount, clientAccount, clientAccount, fmt.Sprintf("10.244.200.%d", i+1))
+		fmt.Fprintf(&pods, podYAML, clientName(i), clientAccount, clientAccount, clientAccount, fmt.Sprintf("10.244.%d.%d", 200+i/250, i%250+1))
 	}
 	err := m.put("clients.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"+pods.String())
 	for i := 0; i < m.services && err == nil; i++ {
@@ -42,6 +42,16 @@ func (m meshFiles) endpoints(service, count int) error {
 	text := fmt.Sprintf(sliceYAML, name, name)
 	for j := range count {
 		text += fmt.Sprintf("- {addresses: [%s], conditions: {ready: true}}\n", endpointAddress(service, j))
+	}
+	return m.put(name+"-slice.yaml", text)
+}
+
+// mark writes the first service's slice with an endpoint whose address is the number of the change.
+func (m meshFiles) mark(change int) error {
+	name := serviceName(0)
+	text := fmt.Sprintf(sliceYAML, name, name)
+	for _, address := range []string{endpointAddress(0, 0), markerAddress(change)} {
+		text += fmt.Sprintf("- {addresses: [%s], conditions: {ready: true}}\n", address)
 	}
 	return m.put(name+"-slice.yaml", text)
 }

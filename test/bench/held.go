@@ -1,0 +1,262 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
+)
+
+// held is what a proxy holds and has asked for. It is immutable and shared: proxies
+// that have received the same have the same pointer.
+type held struct {
+	id       uint64                           // from the contents, whatever the way to them
+	versions map[envoy.Type]map[string]string // name to version
+	asked    map[envoy.Type][]string          // sorted; endpoints and routes
+	marker   int                              // of the newest change that is held
+	settled  bool                             // everything that was asked for is there
+}
+
+// String counts what is held and asked for, by type.
+func (p *held) String() string {
+	if p == nil {
+		return "nothing"
+	}
+	var out []string
+	for typ, list := range p.versions {
+		out = append(out, fmt.Sprintf("%d of %s", len(list), typ))
+	}
+	for typ, list := range p.asked {
+		out = append(out, fmt.Sprintf("%d asked of %s", len(list), typ))
+	}
+	return strings.Join(out, ", ")
+}
+
+// step is what one response does to a proxy that holds something.
+type step struct {
+	next      *held
+	answer    []byte // gRPC messages: the acknowledgement, then what is asked for next
+	resources int
+	moved     bool // the marker
+}
+
+// holder computes each step once, however many proxies take it.
+type holder struct {
+	mu           sync.Mutex
+	seed         maphash.Seed
+	steps        map[stepKey]step
+	states       map[uint64]*held
+	destinations []netip.AddrPort // asked for on demand; none where everything is sent
+	assignments  int              // that a settled proxy has at least
+}
+
+type stepKey struct {
+	held    uint64
+	gate    bool
+	message uint64
+}
+
+// maxSteps bounds the memory of a holder.
+const maxSteps = 1 << 14
+
+func newHolder(destinations []netip.AddrPort, assignments int) *holder {
+	return &holder{seed: maphash.MakeSeed(), steps: map[stepKey]step{}, states: map[uint64]*held{}, destinations: destinations, assignments: assignments}
+}
+
+// take gives what a response does; it keeps nothing of message.
+func (h *holder) take(from *held, gate bool, message []byte) (step, error) {
+	k := stepKey{from.id, gate, maphash.Bytes(h.seed, message)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := h.steps[k]; ok {
+		return s, nil
+	}
+	s, err := h.compute(from, gate, message)
+	if err != nil {
+		return step{}, err
+	}
+	if len(h.steps) >= maxSteps {
+		clear(h.steps)
+		clear(h.states)
+	}
+	if known := h.states[s.next.id]; known != nil {
+		s.next = known
+	}
+	h.states[s.next.id], h.steps[k] = s.next, s
+	return s, nil
+}
+
+func (h *holder) compute(from *held, gate bool, message []byte) (step, error) {
+	var resp discoveryv3.DeltaDiscoveryResponse
+	if err := proto.Unmarshal(message, &resp); err != nil {
+		return step{}, err
+	}
+	typ := envoy.Type(resp.GetTypeUrl())
+	if gate {
+		typ = envoy.OnDemandType
+	}
+	to := &held{id: from.id, versions: maps.Clone(from.versions), asked: maps.Clone(from.asked), marker: from.marker}
+	if to.versions == nil {
+		to.versions, to.asked = map[envoy.Type]map[string]string{}, map[envoy.Type][]string{}
+	}
+	mine := maps.Clone(to.versions[typ])
+	if mine == nil {
+		mine = map[string]string{}
+	}
+	to.versions[typ] = mine
+	var of envoy.Type
+	var names []string
+	for _, r := range resp.GetResources() {
+		to.id ^= h.sum(typ, r.GetName(), mine[r.GetName()]) ^ h.sum(typ, r.GetName(), r.GetVersion())
+		mine[r.GetName()] = r.GetVersion()
+		wants, name, marker, err := reads(typ, r)
+		if err != nil {
+			return step{}, err
+		}
+		if name != "" {
+			of, names = wants, append(names, name)
+		}
+		to.marker = max(to.marker, marker)
+	}
+	for _, name := range resp.GetRemovedResources() {
+		to.id ^= h.sum(typ, name, mine[name])
+		delete(mine, name)
+	}
+	requests := []*discoveryv3.DeltaDiscoveryRequest{{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}}
+	if fresh := without(names, to.asked[of]); len(fresh) > 0 {
+		for _, name := range fresh {
+			to.id ^= h.sum(of, name, "asked")
+		}
+		to.asked[of] = slices.Sorted(slices.Values(slices.Concat(to.asked[of], fresh)))
+		requests = append(requests, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(of), ResourceNamesSubscribe: fresh})
+	}
+	to.settled = h.settled(to)
+	answer, err := encode(requests...)
+	return step{next: to, answer: answer, resources: len(resp.GetResources()), moved: to.marker > from.marker}, err
+}
+
+// sum of a version of a resource; of none it is 0.
+func (h *holder) sum(typ envoy.Type, name, version string) uint64 {
+	if version == "" {
+		return 0
+	}
+	return maphash.String(h.seed, string(typ)+" "+name+" "+version)
+}
+
+func (h *holder) settled(p *held) bool {
+	for typ, names := range p.asked {
+		if len(without(names, slices.Collect(maps.Keys(p.versions[typ])))) > 0 {
+			return false
+		}
+	}
+	return len(p.versions[envoy.OnDemandType]) >= len(h.destinations) && len(p.versions[envoy.ListenerType]) > 0 &&
+		len(p.versions[envoy.EndpointType]) >= h.assignments && len(p.versions[envoy.ScopedRouteType]) >= h.assignments
+}
+
+// reads gives what a resource makes an Envoy ask for, and the marker in it.
+func reads(typ envoy.Type, r *discoveryv3.Resource) (of envoy.Type, name string, marker int, err error) {
+	switch typ {
+	case envoy.ClusterType:
+		var m clusterv3.Cluster
+		if err = r.GetResource().UnmarshalTo(&m); err == nil && m.GetType() == clusterv3.Cluster_EDS {
+			return envoy.EndpointType, m.GetName(), 0, nil
+		}
+	case envoy.ScopedRouteType:
+		var m routev3.ScopedRouteConfiguration
+		err = r.GetResource().UnmarshalTo(&m)
+		return envoy.RouteType, m.GetRouteConfigurationName(), 0, err
+	case envoy.EndpointType:
+		if !strings.Contains(r.GetName(), serviceName(0)) {
+			return "", "", 0, nil
+		}
+		var m endpointv3.ClusterLoadAssignment
+		err = r.GetResource().UnmarshalTo(&m)
+		for _, l := range m.GetEndpoints() {
+			for _, e := range l.GetLbEndpoints() {
+				marker = max(marker, markerOf(e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress()))
+			}
+		}
+	}
+	return "", "", marker, err
+}
+
+func without(names, known []string) []string {
+	has := map[string]bool{}
+	for _, n := range known {
+		has[n] = true
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return has[n] })
+}
+
+// encode gives messages with gRPC's prefix.
+func encode(requests ...*discoveryv3.DeltaDiscoveryRequest) ([]byte, error) {
+	var out []byte
+	for _, r := range requests {
+		raw, err := proto.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(binary.BigEndian.AppendUint32(append(out, 0), uint32(len(raw))), raw...)
+	}
+	return out, nil
+}
+
+// greeting is the first requests of a proxy on both of its streams; the gate's are empty where it asks for nothing.
+func (h *holder) greeting(node int, from *held) (ads, gate []byte, err error) {
+	who := newClient(node, nil, nil).node
+	var requests []*discoveryv3.DeltaDiscoveryRequest
+	for i, t := range []envoy.Type{
+		envoy.ClusterType, envoy.EndpointType, envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType,
+	} {
+		if len(from.asked[t]) == 0 && (t == envoy.EndpointType || t == envoy.RouteType) {
+			continue
+		}
+		r := &discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: string(t), ResourceNamesSubscribe: from.asked[t], InitialResourceVersions: from.versions[t],
+		}
+		if i == 0 {
+			r.Node = who
+		}
+		requests = append(requests, r)
+	}
+	if ads, err = encode(requests...); err != nil || len(h.destinations) == 0 {
+		return ads, nil, err
+	}
+	r := &discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: string(envoy.ClusterType), Node: who, InitialResourceVersions: from.versions[envoy.OnDemandType],
+	}
+	for _, d := range h.destinations {
+		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, envoy.GateCluster(d))
+	}
+	gate, err = encode(r)
+	return ads, gate, err
+}
+
+// markerAddress is an endpoint whose address says the change's number, 1 to 6249.
+func markerAddress(change int) string {
+	return netip.AddrFrom4([4]byte{10, 244, byte(230 + change/250), byte(change%250 + 1)}).String()
+}
+
+// markerOf is the change that an address says; 0 for another address.
+func markerOf(address string) int {
+	a, err := netip.ParseAddr(address)
+	if err != nil || !a.Is4() {
+		return 0
+	}
+	if b := a.As4(); b[0] == 10 && b[1] == 244 && b[2] >= 230 {
+		return (int(b[2])-230)*250 + int(b[3]) - 1
+	}
+	return 0
+}
