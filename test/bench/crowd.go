@@ -194,7 +194,7 @@ func (c *crowd) took(p *proxy, s step, at int64) {
 }
 
 // patience is how long anything may take.
-const patience = 90 * time.Second
+const patience = 5 * time.Minute
 
 func (c *crowd) wait(holds func() bool) error {
 	timer := time.AfterFunc(patience, func() {

@@ -70,9 +70,10 @@ type scaleRun struct {
 	all             bool
 	files           meshFiles
 	daemon          *daemon
-	certificate     string // file
-	change          int    // the last that was made
-	alone           float64
+	certificate     string  // file
+	change          int     // the last that was made
+	alone           float64 // MB of meshd with one proxy
+	held            int64   // resources of a proxy
 	out             []figure
 }
 
@@ -85,7 +86,7 @@ func (r *scaleRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
-	r.files = meshFiles{dir: filepath.Join(r.dir, "mesh"), services: r.services, clients: r.proxies + scaleStalled}
+	r.files = meshFiles{dir: filepath.Join(r.dir, "mesh"), services: r.services, clients: r.proxies + scaleStalled + 1}
 	if err := errors.Join(r.files.write(), r.files.mark(0)); err != nil {
 		return err
 	}
@@ -205,8 +206,8 @@ func (r *scaleRun) coldStart(ctx context.Context, c *child) error {
 	if err != nil {
 		return err
 	}
-	held := a.Resources / int64(r.proxies)
-	r.add("cold start, until the last proxy has everything", took.Seconds(), "s", fmt.Sprintf("%d resources, %.0f KB each", held, float64(a.WireIn)/float64(r.proxies)/1024))
+	r.held = a.Resources / int64(r.proxies)
+	r.add("cold start, until the last proxy has everything", took.Seconds(), "s", fmt.Sprintf("%d resources, %.0f KB each", r.held, float64(a.WireIn)/float64(r.proxies)/1024))
 	r.add("cold start, CPU of meshd", (after - before).Seconds(), "s", "")
 	r.add("cold start, refused or broken streams", float64(a.Refused), "", a.Last)
 	if err := pause(ctx, 5*time.Second); err != nil { // promotions and the rest of the storm
@@ -249,15 +250,6 @@ func (r *scaleRun) series(c *child, count int) (from, spread []time.Duration, er
 		}
 	}
 	return from, spread, nil
-}
-
-func (r *scaleRun) changes(ctx context.Context, c *child) error {
-	_, spread, err := r.series(c, 1)
-	if err != nil {
-		return err
-	}
-	r.out = append(r.out, quantiles(r.group, "a change, from the first proxy to each", spread, "")...)
-	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// usage is CPU and traffic, up to a point in time.
+type usage struct {
+	cpu time.Duration
+	account
+}
+
+func (r *scaleRun) usage(c *child) (usage, error) {
+	cpu, err := cpuTime(r.daemon.cmd.Process.Pid)
+	if err != nil {
+		return usage{}, err
+	}
+	a, err := c.do(order{Do: "count"})
+	return usage{cpu, a}, err
+}
+
+// changes of endpoints, in turn with rounds of the floor.
+func (r *scaleRun) changes(ctx context.Context, c *child) error {
+	if _, _, err := r.series(c, 1); err != nil { // the first one warms up
+		return err
+	}
+	var from, spread, floor []time.Duration
+	var cpu, floorCPU time.Duration
+	var f *floorRun
+	var down, up, wire int64
+	for range scaleChanges / scaleBlock {
+		before, err := r.usage(c)
+		if err != nil {
+			return err
+		}
+		some, after, err := r.series(c, scaleBlock)
+		if err != nil {
+			return err
+		}
+		from, spread = append(from, some...), append(spread, after...)
+		end, err := r.usage(c)
+		if err != nil {
+			return err
+		}
+		cpu += end.cpu - before.cpu
+		wire += end.WireIn - before.WireIn
+		down, up = down+end.PlainIn-before.PlainIn, up+end.PlainOut-before.PlainOut
+		if f == nil {
+			n := int64(scaleBlock * r.proxies)
+			if f, err = r.openFloor(ctx, c, int(down/n), int(up/n)); err != nil {
+				return err
+			}
+			defer f.server.end()
+		}
+		list, used, err := f.rounds(c, scaleBlock)
+		if err != nil {
+			return err
+		}
+		floor, floorCPU = append(floor, list...), floorCPU+used
+	}
+	n := int64(scaleChanges * r.proxies)
+	each := milliseconds(cpu) / scaleChanges
+	r.out = append(r.out, quantiles(r.group, "a change, from its file to each proxy", from, "the file source included")...)
+	r.out = append(r.out, quantiles(r.group, "a change, from the first proxy to each", spread, "")...)
+	r.add("a change, from the first proxy to the last of one change, slowest", quantile(1, spread), "ms", "")
+	r.add("a change, CPU of meshd", each, "ms", fmt.Sprintf("%d changes", scaleChanges))
+	r.add("a change, bytes received by each proxy", float64(wire)/float64(n), "", fmt.Sprintf("TLS included; %d before TLS; it answers with %d", down/n, up/n))
+	r.out = append(r.out, quantiles(r.group, "floor, from the order to each connection", floor, "plain TLS, the same bytes and answers")...)
+	least := milliseconds(floorCPU) / scaleChanges
+	r.add("floor, CPU of the writer", least, "ms", fmt.Sprintf("%d rounds, in turn with the changes", scaleChanges))
+	if least > 0 {
+		r.add("a change, CPU of meshd to the floor's", each/least, "", "")
+	}
+	return nil
+}
+
+// floorRun is a floor with its connections open.
+type floorRun struct{ server *child }
+
+func (r *scaleRun) openFloor(ctx context.Context, c *child, down, up int) (*floorRun, error) {
+	server, err := startChild(ctx, "floor", r.certificate)
+	if err != nil {
+		return nil, err
+	}
+	f := &floorRun{server}
+	var at floorReady
+	o := order{Do: "floor", Proxies: r.proxies, Down: down, Up: up}
+	if err := errors.Join(server.out.Decode(&at), server.in.Encode(o)); err != nil {
+		server.end()
+		return nil, err
+	}
+	o.Address = at.Address
+	if _, err := c.do(o); err != nil {
+		server.end()
+		return nil, err
+	}
+	if err := server.out.Decode(&at); err != nil { // it has accepted all
+		server.end()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *floorRun) rounds(c *child, count int) (list []time.Duration, cpu time.Duration, err error) {
+	before, err := cpuTime(f.server.cmd.Process.Pid)
+	if err != nil {
+		return nil, 0, err
+	}
+	for range count {
+		began := now()
+		if err := f.server.in.Encode(order{Do: "write"}); err != nil {
+			return nil, 0, err
+		}
+		a, err := c.do(order{Do: "floor-await"})
+		if err != nil {
+			return nil, 0, err
+		}
+		var done floorReady
+		if err := f.server.out.Decode(&done); err != nil {
+			return nil, 0, err
+		}
+		for _, at := range a.At {
+			list = append(list, time.Duration(at-began))
+		}
+	}
+	after, err := cpuTime(f.server.cmd.Process.Pid)
+	return list, after - before, err
+}
+
+// idle is what meshd does when nothing happens, and what it has when its collector has run.
+func (r *scaleRun) idle(ctx context.Context, c *child) error {
+	if err := r.memory("after the changes"); err != nil {
+		return err
+	}
+	before, err := r.usage(c)
+	if err != nil {
+		return err
+	}
+	took := max(scaleIdle, r.settle)
+	if err := pause(ctx, took); err != nil {
+		return err
+	}
+	after, err := r.usage(c)
+	if err != nil {
+		return err
+	}
+	r.add("idle, CPU of meshd", 100*(after.cpu-before.cpu).Seconds()/took.Seconds(), "% of a core", fmt.Sprintf("over %s", took))
+	if r.settle == 0 {
+		return nil
+	}
+	return r.memory(fmt.Sprintf("idle for %s", r.settle))
+}
+
+// restart kills meshd; while it is gone a change is made, by whose arrival a proxy is known to be in sync.
+func (r *scaleRun) restart(ctx context.Context, c *child) error {
+	before, err := r.usage(c)
+	if err != nil {
+		return err
+	}
+	r.daemon.kill()
+	r.change++
+	if err := r.files.mark(r.change); err != nil {
+		return err
+	}
+	began := now()
+	if err := r.daemon.again(ctx); err != nil {
+		return err
+	}
+	ready := now()
+	a, err := c.do(order{Do: "await", Change: r.change})
+	if err != nil {
+		return err
+	}
+	last := a.At[len(a.At)-1]
+	if err := pause(ctx, 3*time.Second); err != nil { // whatever is resent after it
+		return err
+	}
+	after, err := r.usage(c)
+	if err != nil {
+		return err
+	}
+	n := int64(r.proxies)
+	held := float64(r.held * n)
+	resent := float64(after.Resources - before.Resources - n)
+	r.add("restart, from start of the process to the last proxy in sync", time.Duration(last-began).Seconds(), "s",
+		fmt.Sprintf("ready after %.1f s; %.1f s later the last is", time.Duration(ready-began).Seconds(), time.Duration(last-ready).Seconds()))
+	r.add("restart, resources resent", 100*resent/held, "% of those held", fmt.Sprintf("%.0f KB a proxy, TLS included", float64(after.WireIn-before.WireIn)/float64(n)/1024))
+	r.add("restart, CPU of meshd, its start included", after.cpu.Seconds(), "s", "")
+	return r.memory("after the restart")
+}
+
+// stalled proxies ask for everything and never read.
+func (r *scaleRun) stalled(ctx context.Context, c *child) error {
+	pid := r.daemon.cmd.Process.Pid
+	before, err := memoryOf(pid)
+	if err != nil {
+		return err
+	}
+	kernel, err := socketMemory()
+	if err != nil {
+		return err
+	}
+	o := order{Do: "stall", Proxies: scaleStalled, First: r.proxies}
+	if _, err := c.do(o); err != nil {
+		return err
+	}
+	if err := pause(ctx, 3*time.Second); err != nil {
+		return err
+	}
+	after, err := memoryOf(pid)
+	if err != nil {
+		return err
+	}
+	buffered, err := socketMemory()
+	if err != nil {
+		return err
+	}
+	own, sockets := (after.rss-before.rss)*1024/scaleStalled, (buffered-kernel)/scaleStalled
+	r.add("a proxy that never reads, memory", own+sockets, "KB",
+		fmt.Sprintf("%d of them; meshd %.0f, sockets of the whole machine %.0f", scaleStalled, own, sockets))
+	from, spread, err := r.series(c, scaleAfter)
+	if err != nil {
+		return err
+	}
+	r.out = append(r.out, quantiles(r.group, "a change beside them, from its file to each proxy", from, "")...)
+	r.out = append(r.out, quantiles(r.group, "a change beside them, from the first proxy to each", spread, "")...)
+	late, err := startChild(ctx, "crowd")
+	if err != nil {
+		return err
+	}
+	defer late.end()
+	began := time.Now()
+	if _, err := r.connect(late, r.proxies+scaleStalled, 1); err != nil {
+		return err
+	}
+	r.add("a new proxy beside them, until it has everything", time.Since(began).Seconds(), "s", "")
+	return nil
+}
+
+// socketMemory is what TCP has of the machine's memory, in KB.
+func socketMemory() (float64, error) {
+	const file = "/proc/net/sockstat"
+	raw, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "TCP:" && f[len(f)-2] == "mem" {
+			pages, err := strconv.ParseFloat(f[len(f)-1], 64)
+			return pages * float64(os.Getpagesize()) / 1024, err
+		}
+	}
+	return 0, errors.New(file + " has no memory of TCP")
+}
