@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -112,6 +115,28 @@ func (d *daemon) ready() bool {
 	defer resp.Body.Close()               //nolint:errcheck // read only
 	_, _ = io.Copy(io.Discard, resp.Body) // its text does not matter
 	return resp.StatusCode == http.StatusOK
+}
+
+// goMemory is what the runtime says of its heap (not collected for this) and its stacks, in MB.
+func (d *daemon) goMemory() (heap, stacks float64, err error) {
+	resp, err := http.Get("http://" + d.web + "/metrics") //nolint:noctx // loopback
+	if err != nil {
+		return 0, 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		switch name {
+		case "go_memstats_heap_inuse_bytes":
+			heap, err = strconv.ParseFloat(value, 64)
+		case "go_memstats_stack_inuse_bytes":
+			stacks, err = strconv.ParseFloat(value, 64)
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return heap / (1 << 20), stacks / (1 << 20), nil
 }
 
 func (d *daemon) stop() {

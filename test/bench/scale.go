@@ -229,6 +229,11 @@ func (r *scaleRun) memory(when string) error {
 	}
 	n := float64(r.proxies)
 	r.add("RSS of meshd, "+when, m.rss, "MB", fmt.Sprintf("peak %.0f MB, %.1f times", peak, peak/m.rss))
+	heap, stacks, err := r.daemon.goMemory()
+	if err != nil {
+		return err
+	}
+	r.add("Go's heap and stacks in use, "+when, heap+stacks, "MB", fmt.Sprintf("stacks %.0f MB", stacks))
 	r.add("RSS per proxy, "+when, (m.rss-r.alone)*1024/n, "KB", fmt.Sprintf("above meshd with one proxy; %.0f KB with all of meshd", m.rss*1024/n))
 	return nil
 }
