@@ -152,6 +152,17 @@ func (r *scaleRun) idle(ctx context.Context, c *child) error {
 		return err
 	}
 	r.add("idle, CPU of meshd", 100*(after.cpu-before.cpu).Seconds()/took.Seconds(), "% of a core", fmt.Sprintf("over %s", took))
+	if err := r.files.annotate(r.change); err != nil {
+		return err
+	}
+	if err := pause(ctx, 3*time.Second); err != nil { // the slowest change took less
+		return err
+	}
+	told, err := r.usage(c)
+	if err != nil {
+		return err
+	}
+	r.add("an annotation changes, resources sent", float64(told.Resources-after.Resources), "", "within 3 s, to all proxies")
 	if r.settle == 0 {
 		return nil
 	}
