@@ -117,7 +117,9 @@ func (s *session) update(l *lane) (message, bool) {
 	cur := s.snap.Set(l.typ)
 	for len(l.singles) > 0 {
 		it := cur.Get(l.singles[0])
-		l.singles = l.singles[1:]
+		if l.singles = l.singles[1:]; len(l.singles) == 0 {
+			l.singles = nil // the last one would keep them all
+		}
 		// What a refused response had of it is unknown: sent again unless it is known to be refused.
 		if it != nil && l.sub.has(it.Name) && l.refused[it.Name].Version != it.Version {
 			return s.send(l, cur, newBody(url(l.typ), []*cache.Item{it}, nil), false), true

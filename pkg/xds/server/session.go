@@ -161,6 +161,9 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 	for _, name := range b.removed {
 		delete(l.force, name)
 	}
+	if len(l.force) == 0 {
+		l.force = nil // an empty map keeps its buckets: 50 KB of a proxy that has just come
+	}
 	if l.typ == envoy.ClusterType {
 		s.endpointsAgain(b.items)
 	}
