@@ -200,7 +200,7 @@ func (p *pipeline) compile(in input) {
 
 	findings := p.findings // only this goroutine changes them
 	if !crds.Same(told, p.told) || !slices.Equal(in.findings, p.current.findings) {
-		findings = report.Sort(slices.Concat(in.findings, told))
+		findings = report.Sort(slices.Concat(in.findings, told, outside(told, mesh.Settings.Origin)))
 		p.tell(findings)
 	}
 	p.mu.Lock()

@@ -36,6 +36,8 @@ const (
 	InvalidCertificate Reason = "InvalidCertificate"
 	// OutsideCIDRs: an address lies outside of the mesh's CIDRs.
 	OutsideCIDRs Reason = "OutsideCIDRs"
+	// PodsOutsideCIDRs, on MeshConfig: pods that it does not cover, by name.
+	PodsOutsideCIDRs Reason = "PodsOutsideCIDRs"
 	// Rejected: an Envoy refused the configuration; the message carries its words. The last good version stays in force.
 	Rejected Reason = "Rejected"
 	// NotInjected: the pod is left outside of the mesh although its namespace or the mesh's default would have it in.
@@ -54,7 +56,7 @@ const (
 // it is said beside the condition and takes nothing away from it.
 func (r Reason) Informs() bool {
 	switch r {
-	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected, NoSidecar, NotServed:
+	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected, NoSidecar, NotServed, PodsOutsideCIDRs:
 		return true
 	}
 	return false
