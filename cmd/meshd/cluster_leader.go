@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/meshd-io/meshd/pkg/ca/podcert"
@@ -21,13 +19,8 @@ import (
 	"github.com/meshd-io/meshd/pkg/status"
 )
 
-// The Lease of the leader, and its times: those that Kubernetes' own controllers have.
-const (
-	leaseName     = "meshd"
-	leaseDuration = 15 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-)
+// leaseName is the Lease of the leader.
+const leaseName = "meshd"
 
 // lead is what one replica does for all: it writes to the API server.
 type lead struct {
@@ -65,27 +58,8 @@ func (l *lead) run(ctx context.Context) error {
 		Client:    l.client.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: l.pod},
 	}
 	for ctx.Err() == nil {
-		led := make(chan error, 1)
-		started := false
-		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-			Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true,
-			Callbacks: leaderelection.LeaderCallbacks{
-				OnStartedLeading: func(ctx context.Context) { led <- l.lead(ctx) },
-				OnStoppedLeading: func() {},
-				OnNewLeader: func(who string) {
-					started = started || who == l.pod
-					l.log.Info("leader", "replica", who)
-				},
-			},
-		})
-		if err != nil {
-			return fmt.Errorf("lease: %w", err)
-		}
-		elector.Run(ctx)
-		if elector.IsLeader() || started {
-			if err := <-led; err != nil {
-				return err
-			}
+		if err := stand(ctx, lock, l.log, l.lead); err != nil {
+			return err
 		}
 	}
 	return nil
