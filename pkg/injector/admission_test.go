@@ -33,10 +33,14 @@ func TestRegistration(t *testing.T) {
 	in.awaitEntries(injector.NamespaceEntry, injector.PodEntry)
 	in.awaitAdmission("a sidecar", in.pod(meshed), injectedPod)
 
-	// Nothing changes, nothing is written; the next change is.
-	in.tell()
-	in.trust(first, second)
-	in.awaitEntries(injector.NamespaceEntry, injector.PodEntry)
+	// Nothing changes, nothing is written; the next change is, and once, also where the watch lags behind.
+	in.look()
+	in.lagging(func() {
+		in.trust(first, second)
+		in.awaitEntries(injector.NamespaceEntry, injector.PodEntry)
+		in.look()
+		in.look()
+	})
 	if n := in.writes.Load(); n != 2 {
 		t.Errorf("%d writes", n)
 	}

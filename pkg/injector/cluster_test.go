@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -98,6 +99,8 @@ type installation struct {
 	optOut     atomic.Bool
 	changed    chan struct{}
 	writes     atomic.Int32
+	looks      atomic.Int32 // how often Registration has asked for the bundle
+	watch      sync.RWMutex // locked, it holds back what the API server tells Registration
 	warnings   warnings
 	configured func() injector.Config
 }
@@ -219,10 +222,10 @@ func (in *installation) run() {
 		in.t.Fatal(err)
 	}
 	config := in.cluster.As(injector.DefaultSystemNamespace, "meshd")
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{next, &in.writes} })
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return recording{next, in} })
 	r := &injector.Registration{
 		Client: must(kubernetes.NewForConfig(config)), Name: registered,
-		Bundle: func() []byte { return *in.bundle.Load() },
+		Bundle: func() []byte { in.looks.Add(1); return *in.bundle.Load() },
 		OptOut: in.optOut.Load, Changed: in.changed, Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -236,17 +239,32 @@ func (in *installation) run() {
 	})
 }
 
-// counting counts what is written.
-type counting struct {
-	next   http.RoundTripper
-	writes *atomic.Int32
+// recording counts what is written, and holds back what is read.
+type recording struct {
+	next http.RoundTripper
+	in   *installation
 }
 
-func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet {
-		c.writes.Add(1)
+func (r recording) RoundTrip(request *http.Request) (*http.Response, error) {
+	out, err := r.next.RoundTrip(request)
+	if request.Method != http.MethodGet {
+		r.in.writes.Add(1)
+	} else if err == nil {
+		out.Body = held{out.Body, &r.in.watch}
 	}
-	return c.next.RoundTrip(r)
+	return out, err
+}
+
+type held struct {
+	io.ReadCloser
+	gate *sync.RWMutex
+}
+
+func (h held) Read(p []byte) (int, error) {
+	n, err := h.ReadCloser.Read(p)
+	h.gate.RLock()
+	defer h.gate.RUnlock()
+	return n, err
 }
 
 func (in *installation) trust(roots ...authority) {
@@ -263,6 +281,21 @@ func (in *installation) tell() {
 	case in.changed <- struct{}{}:
 	default: // it has yet to look
 	}
+}
+
+// lagging does things while Registration sees nothing of what they change.
+func (in *installation) lagging(do func()) {
+	in.watch.Lock()
+	defer in.watch.Unlock()
+	do()
+}
+
+// look has Registration look once more, at nothing new, until it has.
+func (in *installation) look() {
+	in.t.Helper()
+	before := in.looks.Load()
+	in.tell()
+	envoytest.Eventually(in.t, "another look", func() bool { return in.looks.Load() > before }, func() string { return "none" })
 }
 
 func (in *installation) live() *admissionregistrationv1.MutatingWebhookConfiguration {

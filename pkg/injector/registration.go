@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
 )
 
 // The entries of the MutatingWebhookConfiguration. The chart makes the first
@@ -78,6 +79,8 @@ func (r *Registration) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 		return nil // ctx has ended
 	}
+	// What was just written comes by the watch later: until then it is known from here, and not written again.
+	known := cache.NewIntegerResourceVersionMutationCacheWithOptions(klog.FromContext(ctx), informer.GetStore(), cache.MutationCacheOptions{MaxCacheSize: 1})
 	queue.Add(r.Name) // its absence is no event
 	absent := false
 	for {
@@ -85,9 +88,9 @@ func (r *Registration) Run(ctx context.Context) error {
 		if ended {
 			return nil
 		}
-		live, there, err := informer.GetStore().GetByKey(name)
+		live, there, err := known.GetByKey(name)
 		if err == nil && there {
-			err = r.keep(ctx, live.(*admissionregistrationv1.MutatingWebhookConfiguration))
+			err = r.keep(ctx, live.(*admissionregistrationv1.MutatingWebhookConfiguration), known.Mutation)
 		}
 		if !there && !absent {
 			r.Log.Warn("there is no MutatingWebhookConfiguration: nothing is injected until it is made", "name", name)
@@ -117,8 +120,8 @@ func (r *Registration) watch(changed func()) (cache.SharedIndexInformer, error) 
 	return informer, nil
 }
 
-// keep writes what differs from live.
-func (r *Registration) keep(ctx context.Context, live *admissionregistrationv1.MutatingWebhookConfiguration) error {
+// keep writes what differs from live, and tells what it has written.
+func (r *Registration) keep(ctx context.Context, live *admissionregistrationv1.MutatingWebhookConfiguration, written func(any)) error {
 	bundle := r.Bundle()
 	if len(bundle) == 0 {
 		return nil
@@ -128,11 +131,12 @@ func (r *Registration) keep(ctx context.Context, live *admissionregistrationv1.M
 	if err != nil || !differs {
 		return err
 	}
-	_, err = r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Apply(ctx, wanted,
+	now, err := r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Apply(ctx, wanted,
 		metav1.ApplyOptions{FieldManager: registrationManager, Force: true})
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
+	written(now)
 	r.Log.Info("webhook configuration written", "name", r.Name, "entries", len(wanted.Webhooks))
 	return nil
 }
