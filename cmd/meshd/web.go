@@ -74,7 +74,7 @@ func (d *daemon) listenAdmin(ctx context.Context) (part, error) {
 	if err != nil {
 		return part{}, fmt.Errorf("admin socket: %w", err)
 	}
-	return serveHTTP("admin", l, &http.Server{Handler: console.Handler(introduced{d.state, d.authority})}), os.Chmod(path, 0o600)
+	return serveHTTP("admin", l, &http.Server{Handler: d.forOperators()}), os.Chmod(path, 0o600)
 }
 
 // listenDebug serves the same, and profiles, to who can reach this pod's loopback: by a port-forward.
@@ -86,10 +86,15 @@ func (d *daemon) listenDebug(ctx context.Context, address string) (part, error) 
 	if ip, ok := l.Addr().(*net.TCPAddr); !ok || !ip.IP.IsLoopback() {
 		return part{}, errors.Join(fmt.Errorf("--debug-address %s: it is not on loopback, and what is served there is for nobody else", address), l.Close())
 	}
+	return serveHTTP("debug", l, &http.Server{Handler: d.forOperators()}), nil
+}
+
+// forOperators is meshd's state, and profiles of itself.
+func (d *daemon) forOperators() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", console.Handler(introduced{d.state, d.authority}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return serveHTTP("debug", l, &http.Server{Handler: mux}), nil
+	return mux
 }

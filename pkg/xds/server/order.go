@@ -134,12 +134,6 @@ func (s *session) update(l *lane) (message, bool) {
 			s.caughtUp(l, cur)
 		}
 		return message{}, false
-	case l.typ == envoy.ScopedRouteType && len(d.add) > 1:
-		// One scope per response: a bad one takes the good ones beside it.
-		for _, it := range d.add {
-			l.singles = append(l.singles, it.Name)
-		}
-		return s.update(l)
 	}
 	if d.body == nil {
 		d.body = newBody(url(l.typ), d.add, nil)

@@ -56,7 +56,7 @@ type lane struct {
 	force map[string]bool
 	// refused are versions that this client has refused: not sent again.
 	refused map[string]acks.Rejection
-	// singles are names to send one by one: scopes, and responses that were refused.
+	// singles are names to send one by one: a response with them was refused.
 	singles []string
 	// denied are names that were asked for and will never be there.
 	denied []string

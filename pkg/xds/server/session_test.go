@@ -256,29 +256,27 @@ func ordering() map[string]string {
 	}
 }
 
-// single is what is sent one by one.
-func single() map[string]string {
-	return map[string]string{
-		"one scope per response": `
-			publish cluster a=1 endpoint a=1 scope r=1 s=1 u=1
-			ask scope
-			want scope r
-			ack scope
-			want scope s
-			ack scope
-			publish cluster a=1 endpoint a=1 scope r=2 s=1 u=2
-			want scope u
-			ack scope
-			want scope r
-			ack scope
-			want nothing
-			held scope`,
-	}
-}
-
 // refusing is what an Envoy refuses.
 func refusing() map[string]string {
 	return map[string]string{
+		"scopes come together, and a bad one takes nothing with it": `
+			publish cluster a=1 endpoint a=1 scope r=1 s=1 u=1
+			ask scope
+			want scope r s u
+			nack scope a key twice
+			want scope r
+			ack scope
+			want scope s
+			nack scope a key twice
+			want scope u
+			ack scope
+			want nothing
+			refused scope s
+			publish cluster a=1 endpoint a=1 scope r=2 s=2 u=1
+			want scope r s
+			ack scope
+			want nothing
+			held scope`,
 		"a refusal is narrowed down, and does not loop": `
 			publish cluster a=1 b=1 c=1 endpoint a=1 b=1 c=1
 			ask cluster
@@ -371,7 +369,7 @@ func withholding() map[string]string {
 
 // The delta protocol, case by case.
 func TestProtocol(t *testing.T) {
-	for _, cases := range []map[string]string{asking(), changing(), reconnecting(), ordering(), single(), refusing(), withholding()} {
+	for _, cases := range []map[string]string{asking(), changing(), reconnecting(), ordering(), refusing(), withholding()} {
 		for name, lines := range cases {
 			t.Run(name, func(t *testing.T) { newScript(t, false).run(lines) })
 		}
