@@ -31,7 +31,7 @@ const (
 	Sent
 	// Resumed: the proxy came back with what it holds; Type, Resources that it names. It changes no Ledger.
 	Resumed
-	// Refused: a stream or a name was refused; Message. It changes no Ledger: it is for the audit log.
+	// Refused: a stream was refused, which changes no Ledger, or some destinations, of which it has Destinations; Message.
 	Refused
 )
 

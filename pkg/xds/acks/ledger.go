@@ -22,6 +22,7 @@ type entry struct {
 	proxy        Proxy
 	connected    time.Time // zero: only its on-demand stream is there
 	destinations int
+	refused      string      // why it has been refused destinations
 	types        []typeEntry // sorted by type
 }
 
@@ -49,6 +50,10 @@ func Fold(l Ledger, e Event) Ledger {
 		return Ledger{proxies: l.proxies, sets: sets}
 	case Connected, Disconnected, Rekeyed, Acknowledged, Rejected, Demanded:
 		return l.with(e)
+	case Refused:
+		if e.Destinations > 0 {
+			return l.with(e)
+		}
 	}
 	return l
 }
@@ -70,7 +75,7 @@ func (l Ledger) with(e Event) Ledger {
 		proxies = slices.Insert(proxies, i, next)
 	}
 	next.fold(e)
-	if next.connected.IsZero() && len(next.types) == 0 && next.destinations == 0 {
+	if next.connected.IsZero() && len(next.types) == 0 && next.destinations == 0 && next.refused == "" {
 		proxies = slices.Delete(proxies, i, i+1)
 	}
 	return Ledger{proxies: proxies, sets: l.sets}
@@ -85,13 +90,15 @@ func (n *entry) fold(e Event) {
 	case Disconnected:
 		if e.Type == envoy.OnDemandType {
 			n.keep(false)
-			n.destinations = 0
+			n.destinations, n.refused = 0, ""
 			return
 		}
 		n.connected = time.Time{}
 		n.keep(true)
 	case Demanded:
 		n.destinations = e.Destinations
+	case Refused:
+		n.refused = e.Message
 	case Acknowledged:
 		t := n.at(e.Type)
 		t.acknowledged, t.resources, t.held, t.rejected = e.Version, e.Resources, e.Held, e.Rejections

@@ -150,3 +150,26 @@ func TestLaggardsAreBoundedAndSorted(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestRefusedDestinations: the reason stays until the on-demand stream, which says again what the proxy asks for, has gone.
+func TestRefusedDestinations(t *testing.T) {
+	refused := Event{Kind: Refused, Proxy: proxy("a"), Destinations: 2000, Message: "too many"}
+	stream := Event{Kind: Refused, Proxy: proxy("a"), Message: "not its certificate"}
+	gone := Event{Kind: Disconnected, Proxy: proxy("a"), Type: envoy.OnDemandType}
+	for name, tt := range map[string]struct {
+		events []Event
+		want   string
+	}{
+		"refused":                  {[]Event{connected("a"), refused}, "too many"},
+		"asks on":                  {[]Event{connected("a"), refused, {Kind: Demanded, Proxy: proxy("a"), Destinations: 2000}}, "too many"},
+		"its ADS stream came last": {[]Event{refused, connected("a")}, "too many"},
+		"its stream has gone":      {[]Event{connected("a"), refused, gone}, ""},
+		"a stream was refused":     {[]Event{connected("a"), stream}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := fold(tt.events...).Proxies()[0].Refused; got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}

@@ -118,7 +118,9 @@ type ProxyState struct {
 	// Synced: everything that was published for it is acknowledged, and nothing refused.
 	Synced       bool
 	Destinations int
-	Types        []TypeState // sorted by type; what the proxy subscribes to
+	// Refused is why it has been refused destinations; "" where it has not.
+	Refused string
+	Types   []TypeState // sorted by type; what the proxy subscribes to
 }
 
 // TypeState is what a proxy holds of one type.
@@ -143,7 +145,7 @@ func (l Ledger) Proxies() []ProxyState {
 }
 
 func (e *entry) state(sets []Set) ProxyState {
-	s := ProxyState{Proxy: e.proxy, Connected: e.connected, Destinations: e.destinations, Synced: len(sets) > 0}
+	s := ProxyState{Proxy: e.proxy, Connected: e.connected, Destinations: e.destinations, Refused: e.refused, Synced: len(sets) > 0}
 	for _, t := range e.types {
 		s.Types = append(s.Types, TypeState{Type: t.typ, Resources: t.resources, Acknowledged: t.acknowledged, Rejected: t.rejected})
 	}
