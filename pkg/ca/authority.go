@@ -57,6 +57,7 @@ type Authority struct {
 	skew        time.Duration
 	clock       clock.Clock
 	log         *slog.Logger
+	leaves      check.Leaves
 
 	mu        sync.Mutex
 	lifetimes Lifetimes
@@ -275,7 +276,7 @@ func (a *Authority) signLeaf(st state, id identity.ID, key *ecdsa.PublicKey, t t
 	if t.most > 0 {
 		w.TTL = t.most
 	}
-	if err := check.Leaf(issued.Chain, issued.Roots, w); err != nil {
+	if err := a.leaves.Leaf(issued.Chain, issued.Roots, w); err != nil {
 		return Issued{}, fmt.Errorf("signed leaf does not pass: %w", err)
 	}
 	return issued, nil

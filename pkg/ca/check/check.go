@@ -1,5 +1,6 @@
 // Package check judges certificates that the CA has just signed, before they
-// leave it: what the template meant is read again from the result. It is pure.
+// leave it: what the template meant is read again from the result. It does no
+// I/O, and time is an argument.
 package check
 
 import (
@@ -11,9 +12,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/meshd-io/meshd/pkg/identity"
 )
@@ -30,38 +28,6 @@ type Want struct {
 
 // MaxChain is the most certificates that are shown in a handshake.
 const MaxChain = 6
-
-// Leaf judges chain (leaf, its issuer, what stands above it without the root)
-// against what was wanted and the roots that peers trust.
-func Leaf(chain []*x509.Certificate, roots []*x509.Certificate, want Want) error {
-	if len(chain) == 0 || len(chain) > MaxChain {
-		return fmt.Errorf("chain has %d certificates, 1 to %d are wanted", len(chain), MaxChain)
-	}
-	leaf := chain[0]
-	if err := shape(leaf, want); err != nil {
-		return err
-	}
-	for _, issuer := range chain[1:] {
-		if leaf.NotAfter.After(issuer.NotAfter) {
-			return errors.New("leaf outlives its issuer")
-		}
-	}
-	if err := validity(leaf, want); err != nil {
-		return err
-	}
-	bundle := x509bundle.FromX509Authorities(want.ID.SPIFFE().TrustDomain(), roots)
-	id, verified, err := x509svid.Verify(chain, bundle, x509svid.WithTime(want.Now))
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
-	if id != want.ID.SPIFFE() {
-		return fmt.Errorf("verified as %q, %q is wanted", id, want.ID)
-	}
-	if len(verified) == 0 {
-		return errors.New("no chain to a root")
-	}
-	return nil
-}
 
 // shape checks all that is not about time.
 func shape(leaf *x509.Certificate, want Want) error {

@@ -72,17 +72,32 @@ func (p *pki) leaf() *x509.Certificate {
 	return template.Leaf(p.want.ID, big.NewInt(3), p.validity)
 }
 
+// proven has verified the issuer by one leaf.
+func (p *pki) proven(t *testing.T) *check.Leaves {
+	t.Helper()
+	leaves := &check.Leaves{}
+	good := sign(t, p.leaf(), p.issuer, p.want.Key, p.key)
+	if err := leaves.Leaf([]*x509.Certificate{good, p.issuer}, []*x509.Certificate{p.root}, p.want); err != nil {
+		t.Fatal(err)
+	}
+	return leaves
+}
+
 func TestGoodLeaf(t *testing.T) {
 	p := newPKI(t)
 	c := sign(t, p.leaf(), p.issuer, p.want.Key, p.key)
-	if err := check.Leaf([]*x509.Certificate{c, p.issuer}, []*x509.Certificate{p.root}, p.want); err != nil {
-		t.Error(err)
+	var leaves check.Leaves
+	for _, time := range []string{"first", "second"} {
+		if err := leaves.Leaf([]*x509.Certificate{c, p.issuer}, []*x509.Certificate{p.root}, p.want); err != nil {
+			t.Errorf("%s: %v", time, err)
+		}
 	}
 }
 
 // TestBadLeaf signs templates that went wrong: the check catches each.
 func TestBadLeaf(t *testing.T) {
 	p := newPKI(t)
+	proven := p.proven(t)
 	at := func(s string) *url.URL {
 		u, err := url.Parse(s)
 		if err != nil {
@@ -121,15 +136,18 @@ func TestBadLeaf(t *testing.T) {
 		l := p.leaf()
 		tc.spoil(l)
 		c := sign(t, l, p.issuer, p.want.Key, p.key)
-		err := check.Leaf([]*x509.Certificate{c, p.issuer}, []*x509.Certificate{p.root}, p.want)
-		if err == nil || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		for which, leaves := range map[string]*check.Leaves{"first": {}, "later": proven} {
+			err := leaves.Leaf([]*x509.Certificate{c, p.issuer}, []*x509.Certificate{p.root}, p.want)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s, %s: %v, want %q", tc.name, which, err, tc.want)
+			}
 		}
 	}
 }
 
 func TestBadChain(t *testing.T) {
 	p, other := newPKI(t), newPKI(t)
+	proven := p.proven(t)
 	good := sign(t, p.leaf(), p.issuer, p.want.Key, p.key)
 	foreignKey := sign(t, p.leaf(), p.issuer, other.want.Key, p.key)
 	forged := sign(t, p.leaf(), other.issuer, p.want.Key, other.key)
@@ -145,8 +163,10 @@ func TestBadChain(t *testing.T) {
 		{"no roots", []*x509.Certificate{good, p.issuer}, nil},
 		{"order", []*x509.Certificate{p.issuer, good}, []*x509.Certificate{p.root}},
 	} {
-		if err := check.Leaf(tc.chain, tc.roots, p.want); err == nil {
-			t.Errorf("%s: passes", tc.name)
+		for which, leaves := range map[string]*check.Leaves{"first": {}, "later": proven} {
+			if err := leaves.Leaf(tc.chain, tc.roots, p.want); err == nil {
+				t.Errorf("%s, %s: passes", tc.name, which)
+			}
 		}
 	}
 }
