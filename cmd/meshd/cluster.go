@@ -37,6 +37,7 @@ type clusterFlags struct {
 	proxyImage           string
 	webhookConfiguration string
 	service              string
+	gatewayReplicas      int32
 }
 
 func (f *clusterFlags) register(fs *pflag.FlagSet) {
@@ -47,6 +48,7 @@ func (f *clusterFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.proxyImage, "proxy-image", "", "image of Envoy in injected pods, where MeshConfig names none")
 	fs.StringVar(&f.webhookConfiguration, "webhook-configuration", "meshd-injector", "MutatingWebhookConfiguration whose caBundle is kept")
 	fs.StringVar(&f.service, "service", "meshd", "Service by which proxies and the API server reach meshd")
+	fs.Int32Var(&f.gatewayReplicas, "gateway-replicas", 2, "replicas of the Ingresses' gateway, until somebody else scales it")
 }
 
 // cluster is the home of a meshd in a cluster.

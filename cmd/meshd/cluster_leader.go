@@ -95,7 +95,7 @@ func (l *lead) parts(ctx context.Context) []part {
 		Client: l.client, Changed: d.pipeline.Changed, Log: l.log, Findings: statuses.Findings,
 	})
 	gateways := gateway.NewApplier(gateway.ApplierConfig{
-		Client: l.dynamic, Namespace: system, Changed: d.snapshots.wait, Log: l.log, Wanted: l.gateways,
+		Client: l.dynamic, Namespace: system, Replicas: l.flags.cluster.gatewayReplicas, Changed: d.snapshots.wait, Log: l.log, Wanted: l.gateways,
 	})
 	registration := &injector.Registration{
 		Client: l.client, Name: l.flags.cluster.webhookConfiguration, SystemNamespace: system,

@@ -37,6 +37,7 @@ func startInCluster(t *testing.T, c *kubetest.Cluster) *served {
 		namespace: "meshd-system", logLevel: "info", cluster: clusterFlags{
 			kubeconfig: c.Kubeconfig(t), webhookAddress: freeAddress(t), debugAddress: freeAddress(t),
 			webhookConfiguration: "meshd-injector", service: "meshd", agentImage: "agent:test", proxyImage: "proxy:test",
+			gatewayReplicas: 3,
 		},
 	}}
 	go func() {
@@ -128,7 +129,7 @@ func TestInCluster(t *testing.T) {
 	})
 	until(t, "the Ingress has its gateway", func(ctx context.Context) bool {
 		var gateway appsv1.Deployment
-		return k.Get(ctx, client.ObjectKey{Namespace: "meshd-system", Name: "meshd-ingress"}, &gateway) == nil
+		return k.Get(ctx, client.ObjectKey{Namespace: "meshd-system", Name: "meshd-ingress"}, &gateway) == nil && *gateway.Spec.Replicas == 3
 	})
 	debug, err := http.Get("http://" + s.flags.cluster.debugAddress + "/state")
 	if err != nil || debug.StatusCode != http.StatusOK {

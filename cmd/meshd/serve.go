@@ -37,6 +37,7 @@ type serveFlags struct {
 	tokenIssuer, tokenJWKS   string
 	cidrs                    []string
 	namespace                string
+	trustDomain              string
 	logLevel                 string
 	cluster                  clusterFlags
 }
@@ -59,6 +60,7 @@ func newServeCommand() *cobra.Command {
 	fs.StringVar(&f.tokenJWKS, "token-jwks", "", "file with the issuer's keys (JWKS); with --config only")
 	fs.StringSliceVar(&f.cidrs, "cidrs", nil, "CIDRs of services and pods, where MeshConfig does not say")
 	fs.StringVar(&f.namespace, "namespace", "meshd-system", "meshd's own namespace")
+	fs.StringVar(&f.trustDomain, "trust-domain", "", "the mesh's trust domain; without it, what MeshConfig says when meshd starts")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.cluster.register(fs)
 	return cmd
@@ -211,7 +213,7 @@ func (d *daemon) open(ctx context.Context) ([]part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
-	first, _ := compile.Compile(snapshot, compile.Config{SystemNamespace: d.flags.namespace, CIDRs: d.cidrs})
+	first, _ := compile.Compile(snapshot, compile.Config{TrustDomain: d.flags.trustDomain, SystemNamespace: d.flags.namespace, CIDRs: d.cidrs})
 	trustDomain := first.Settings.TrustDomain
 	store, attestor, err := d.home.Open(ctx, d, trustDomain)
 	if err != nil {

@@ -53,6 +53,8 @@ func rulesFor(verbs []string, names ...string) []rbacv1.PolicyRule {
 type bench struct {
 	api       client.Client
 	namespace string
+	config    *rest.Config
+	stop      func()
 
 	mu      sync.Mutex
 	wanted  Wanted
@@ -71,7 +73,8 @@ func newBench(t *testing.T) *bench {
 		},
 	}
 	b.grant(t)
-	b.run(t, c.As(b.namespace, "meshd"))
+	b.config = c.As(b.namespace, "meshd")
+	b.run(t, 2)
 	return b
 }
 
@@ -98,14 +101,18 @@ func (b *bench) grant(t *testing.T) {
 	})
 }
 
-func (b *bench) run(t *testing.T, config *rest.Config) {
+// run has an Applier work in place of the one before.
+func (b *bench) run(t *testing.T, replicas int32) {
 	t.Helper()
-	d, err := dynamic.NewForConfig(config)
+	if b.stop != nil {
+		b.stop()
+	}
+	d, err := dynamic.NewForConfig(b.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := NewApplier(ApplierConfig{
-		Client: d, Namespace: b.namespace, Replicas: 2, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Client: d, Namespace: b.namespace, Replicas: replicas, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Wanted:  func() (Wanted, bool) { b.mu.Lock(); defer b.mu.Unlock(); return b.wanted, true },
 		Changed: func() <-chan struct{} { b.mu.Lock(); defer b.mu.Unlock(); return b.changed },
 	})
@@ -117,7 +124,8 @@ func (b *bench) run(t *testing.T, config *rest.Config) {
 			t.Error(err)
 		}
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	b.stop = func() { cancel(); <-done }
+	t.Cleanup(b.stop)
 }
 
 func (b *bench) want(change func(*Wanted)) {
@@ -239,6 +247,24 @@ func TestAutoscalerOwnsReplicas(t *testing.T) {
 	})
 	if *d.Spec.Replicas != 5 {
 		t.Errorf("%d replicas", *d.Spec.Replicas)
+	}
+	// Nor does a meshd that is told another number.
+	b.run(t, 3)
+	b.want(func(w *Wanted) { w.Config.AgentImage = "agent:after" })
+	d = b.deployment(t, "renewed", func(d *appsv1.Deployment) bool { return d.Spec.Template.Spec.InitContainers[0].Image == "agent:after" })
+	if *d.Spec.Replicas != 5 {
+		t.Errorf("%d replicas", *d.Spec.Replicas)
+	}
+}
+
+// TestReplicasFollowTheValue: what nobody has scaled gets the number that meshd is started with.
+func TestReplicasFollowTheValue(t *testing.T) {
+	b := newBench(t)
+	b.want(func(w *Wanted) { w.Ingress = true })
+	b.deployment(t, "made", replicasAre(2))
+	for _, n := range []int32{3, 1} {
+		b.run(t, n)
+		b.deployment(t, "scaled by meshd", replicasAre(n))
 	}
 }
 

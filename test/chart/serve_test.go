@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -34,10 +35,6 @@ import (
 // TestRightsSuffice runs the real meshd as the chart's service account. It does
 // all of its work, and the API server's audit log has no refusal.
 func TestRightsSuffice(t *testing.T) {
-	bin := filepath.Join(os.Getenv("MESHD_BIN"), "meshd")
-	if os.Getenv("MESHD_BIN") == "" {
-		t.Skip("NOT TESTED: MESHD_BIN is not set")
-	}
 	dir := t.TempDir()
 	audit := filepath.Join(dir, "audit.log")
 	policy := filepath.Join(dir, "audit.yaml")
@@ -62,7 +59,7 @@ func TestRightsSuffice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stop := serve(t, bin, c)
+	stop := serve(t, c, readFile(t, "testdata/default.yaml"))
 	for what, done := range map[string]func(context.Context) (bool, error){
 		"the policy is Programmed": func(ctx context.Context) (bool, error) {
 			var p meshv1a1.PeerAuthentication
@@ -112,9 +109,51 @@ func TestRightsSuffice(t *testing.T) {
 
 func there(err error) (bool, error) { return err == nil, client.IgnoreNotFound(err) }
 
-// serve runs meshd as the chart's Deployment would, with the rights of its account.
-func serve(t *testing.T, bin string, c *kubetest.Cluster) (stop func()) {
+// TestTrustDomainComesFirst: helm makes MeshConfig after the Deployment, or changes it after. A pod
+// that is faster than helm has the trust domain of the values all the same.
+func TestTrustDomainComesFirst(t *testing.T) {
+	c := kubetest.Start(t, kubetest.Options{NoCRDs: true})
+	const values = "meshConfig: {trustDomain: new.test, scope: All}"
+	mustHelm(t, c, "install", "meshd", chartDir, "-n", namespace, "--create-namespace", "--values", file(t, values))
+	api := c.Client(t)
+	for name, before := range map[string]*meshv1a1.MeshConfigSpec{
+		"before it is made": nil, "before it is changed": {TrustDomain: "old.test"}, "before it says so": {Scope: "All"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := &meshv1a1.MeshConfig{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+			if err := api.Delete(t.Context(), config); client.IgnoreNotFound(err) != nil {
+				t.Fatal(err)
+			}
+			if before != nil {
+				config.Spec = *before
+				if err := api.Create(t.Context(), config); err != nil {
+					t.Fatal(err)
+				}
+			}
+			address := free(t)
+			stop := serve(t, c, render(t, values), "--grpc-address="+address)
+			defer stop()
+			until(t, "meshd shows a certificate of new.test", func(ctx context.Context) (bool, error) {
+				conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", address)
+				if err != nil {
+					return false, nil //nolint:nilerr // it is starting
+				}
+				defer conn.Close()
+				if got := conn.(*tls.Conn).ConnectionState().PeerCertificates[0].URIs; len(got) != 1 || got[0].Host != "new.test" {
+					return false, fmt.Errorf("it is of %v", got)
+				}
+				return true, nil
+			})
+		})
+	}
+}
+
+// serve runs meshd as the Deployment of a rendered chart would, with the rights of its account.
+func serve(t *testing.T, c *kubetest.Cluster, rendered string, more ...string) (stop func()) {
 	t.Helper()
+	if os.Getenv("MESHD_BIN") == "" {
+		t.Skip("NOT TESTED: MESHD_BIN is not set")
+	}
 	config, err := clientcmd.LoadFromFile(c.Kubeconfig(t))
 	if err != nil {
 		t.Fatal(err)
@@ -128,12 +167,13 @@ func serve(t *testing.T, bin string, c *kubetest.Cluster) (stop func()) {
 		t.Fatal(err)
 	}
 	var deployment appsv1.Deployment
-	read(t, find(objects(t, readFile(t, "testdata/default.yaml")), "Deployment", "meshd"), &deployment)
-	args := append(slices.Clone(deployment.Spec.Template.Spec.Containers[0].Args),
-		"--kubeconfig="+kubeconfig, "--grpc-address="+free(t), "--http-address="+free(t), "--webhook-address="+free(t), "--debug-address="+free(t),
-		"--admin-socket="+filepath.Join(t.TempDir(), "admin.sock"))
+	read(t, find(objects(t, rendered), "Deployment", "meshd"), &deployment)
+	args := slices.Concat(deployment.Spec.Template.Spec.Containers[0].Args, []string{
+		"--kubeconfig=" + kubeconfig, "--grpc-address=" + free(t), "--http-address=" + free(t), "--webhook-address=" + free(t), "--debug-address=" + free(t),
+		"--admin-socket=" + filepath.Join(t.TempDir(), "admin.sock"),
+	}, more)
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(os.Getenv("MESHD_BIN"), "meshd"), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = kubetest.Patience
 	log := &bytes.Buffer{}
