@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/meshd-io/meshd/pkg/ca/check"
@@ -164,9 +164,8 @@ func (a *Authority) ServerTLS(id identity.ID) (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		roots := a.Roots()
 		pool := x509.NewCertPool()
-		for _, r := range roots {
+		for _, r := range a.Roots() {
 			pool.AddCert(r)
 		}
 		return &tls.Config{
@@ -177,25 +176,30 @@ func (a *Authority) ServerTLS(id identity.ID) (*tls.Config, error) {
 			Certificates:           []tls.Certificate{*cert},
 			ClientAuth:             tls.VerifyClientCertIfGiven,
 			ClientCAs:              pool,
-			VerifyConnection:       a.verifyPeer(id, roots),
+			VerifyConnection:       verifyPeer(id.SPIFFE().TrustDomain()),
 		}, nil
 	}
 	return base, nil
 }
 
-// verifyPeer checks a shown certificate by the SPIFFE standard, beyond what TLS checks.
-func (a *Authority) verifyPeer(id identity.ID, roots []*x509.Certificate) func(tls.ConnectionState) error {
+// verifyPeer checks a shown certificate by the SPIFFE standard (X509-SVID, 5),
+// beyond what TLS checks: that has verified the chain already, by the same roots
+// and clock and for a client, so that it is not verified once more.
+func verifyPeer(td spiffeid.TrustDomain) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		if len(cs.PeerCertificates) == 0 {
 			return nil
 		}
-		td := id.SPIFFE().TrustDomain()
-		bundle := x509bundle.FromX509Authorities(td, roots)
-		peer, _, err := x509svid.Verify(cs.PeerCertificates, bundle, x509svid.WithTime(a.clock.Now()))
-		if err != nil {
-			return err
+		if len(cs.VerifiedChains) == 0 {
+			return errors.New("the certificate is not verified")
 		}
-		if !peer.MemberOf(td) {
+		leaf := cs.PeerCertificates[0]
+		switch id, err := x509svid.IDFromCert(leaf); {
+		case err != nil:
+			return err
+		case leaf.IsCA, leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0:
+			return errors.New("the certificate is a CA's")
+		case !id.MemberOf(td):
 			return errors.New("peer is of another trust domain")
 		}
 		return nil
