@@ -71,7 +71,7 @@ func New(t testing.TB, lifetimes ca.Lifetimes, clk clock.Clock) *CA {
 
 // Server gives the gRPC server with the CA's service behind authentication, not
 // yet serving; rules may be added to those of the CA.
-func (c *CA) Server(t testing.TB, rules authn.Rules, log *slog.Logger) *grpc.Server {
+func (c *CA) Server(t testing.TB, rules authn.Rules, log *slog.Logger, more ...grpc.ServerOption) *grpc.Server {
 	t.Helper()
 	all := authn.Rules{cav1.CertificateService_Sign_FullMethodName: authn.Token}
 	for m, r := range rules {
@@ -85,8 +85,8 @@ func (c *CA) Server(t testing.TB, rules authn.Rules, log *slog.Logger) *grpc.Ser
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(cfg)),
-		grpc.ChainUnaryInterceptor(auth.Unary()), grpc.ChainStreamInterceptor(auth.Stream()))
+	srv := grpc.NewServer(append(more, grpc.Creds(credentials.NewTLS(cfg)),
+		grpc.ChainUnaryInterceptor(auth.Unary()), grpc.ChainStreamInterceptor(auth.Stream()))...)
 	cav1.RegisterCertificateServiceServer(srv, service.New(service.Config{Signer: c.Authority, Log: log}))
 	return srv
 }

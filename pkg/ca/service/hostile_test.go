@@ -3,7 +3,9 @@ package service_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +24,16 @@ import (
 	"github.com/meshd-io/meshd/pkg/ca/refusal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if order := os.Getenv(clientVariable); order != "" {
+		if err := runClient(order); err != nil {
+			fmt.Fprintln(os.Stderr, "signing client:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // attempt is one call of Sign, good unless a case spoils it: shop/accounts asks
 // with its own token and an honest CSR.
