@@ -105,6 +105,15 @@ type WorkloadKey struct {
 	Labels string
 	// PodCertificate: kubelet keeps the certificates of its pods, in files, and there is no agent.
 	PodCertificate bool
+	// Epoch tells apart proxies of one workload that have been given different
+	// destinations (pkg/xds/demand). A mesh knows workloads: there it is 0.
+	Epoch uint32
+}
+
+// Workload is the key as a mesh has it.
+func (k WorkloadKey) Workload() WorkloadKey {
+	k.Epoch = 0
+	return k
 }
 
 // Workload is what is common to all pods of one key.

@@ -12,10 +12,27 @@ import (
 func (d Demand) With(addresses ...netip.AddrPort) Demand {
 	all := slices.Clone(d.addresses)
 	for _, a := range addresses {
-		all = append(all, plain(a))
+		all = append(all, Plain(a))
 	}
 	slices.SortFunc(all, netip.AddrPort.Compare)
 	return Demand{addresses: slices.Compact(all), promoted: d.promoted}
+}
+
+// Without is the demand without some addresses.
+func (d Demand) Without(addresses ...netip.AddrPort) Demand {
+	gone := make(map[netip.AddrPort]bool, len(addresses))
+	for _, a := range addresses {
+		gone[Plain(a)] = true
+	}
+	left := func(as []netip.AddrPort) []netip.AddrPort {
+		return slices.DeleteFunc(slices.Clone(as), func(a netip.AddrPort) bool { return gone[a] })
+	}
+	return Demand{addresses: left(d.addresses), promoted: left(d.promoted)}
+}
+
+// Covers reports whether the demand has all that another one has.
+func (d Demand) Covers(other Demand) bool {
+	return !slices.ContainsFunc(other.addresses, func(a netip.AddrPort) bool { return !d.Has(a) })
 }
 
 // Promote is the demand with everything in it promoted; moved is false where
@@ -42,7 +59,7 @@ func (d Demand) Len() int { return len(d.addresses) }
 
 // Has reports whether an address is demanded.
 func (d Demand) Has(a netip.AddrPort) bool {
-	_, found := slices.BinarySearchFunc(d.addresses, plain(a), netip.AddrPort.Compare)
+	_, found := slices.BinarySearchFunc(d.addresses, Plain(a), netip.AddrPort.Compare)
 	return found
 }
 
@@ -82,7 +99,7 @@ func Leads(s *model.Service) []netip.AddrPort {
 	return out
 }
 
-// plain is the address as Envoy prints it: IPv4 never in IPv6's clothes, no zone.
-func plain(a netip.AddrPort) netip.AddrPort {
+// Plain is the address as Envoy prints it: IPv4 never in IPv6's clothes, no zone.
+func Plain(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }

@@ -63,3 +63,13 @@ func parseNodeID(id string) (model.WorkloadKind, model.Name, error) {
 	}
 	return kind, model.Name{Namespace: ns, Name: name}, nil
 }
+
+// PodOf is the pod of a node that has been given a key; nil where it is gone.
+func PodOf(mesh *model.Mesh, nodeID string) *model.Pod {
+	_, name, err := parseNodeID(nodeID)
+	if err != nil {
+		return nil
+	}
+	pod, _ := mesh.Pods.Get(name)
+	return pod
+}

@@ -73,6 +73,7 @@ func Resolve(mesh *model.Mesh, address netip.AddrPort) *Destination {
 
 // Own is what a proxy sees of its own: a View without destinations, backends and trust.
 func (s Sight) Own(key Key) *View {
+	key = key.Workload()
 	settings := s.Settings()
 	view := &View{Key: key, Settings: settings}
 	if id, err := identity.New(settings.TrustDomain, key.Namespace, key.ServiceAccount); err == nil {

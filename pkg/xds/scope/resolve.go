@@ -23,7 +23,7 @@ const defaultRoute = "default"
 
 // Resolve says what is behind an address.
 func (s Sight) Resolve(address netip.AddrPort) *Destination {
-	address = plain(address)
+	address = Plain(address)
 	ip := address.Addr()
 	refused := &Destination{Address: address, Kind: Refused}
 	if !ip.IsValid() || ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || address.Port() == 0 {
