@@ -54,7 +54,8 @@ type pipeline struct {
 	demand     map[scope.Key]scope.Demand
 	active     map[scope.Key]*activeKey
 	working    bool
-	changed    chan struct{} // closed and replaced when anything of the above has moved
+
+	changed broadcast // of anything of the above, and of the book
 }
 
 // input is what the sources and the certificate authority give.
@@ -71,11 +72,13 @@ type activeKey struct {
 }
 
 func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
-	return &pipeline{
+	p := &pipeline{
 		config: config, compiler: compile.NewCompiler(), publisher: publish.New(c), cache: c, book: book, metrics: metrics, log: log,
-		rekey: func() {}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		rekey: func() {}, wake: make(chan struct{}, 1),
 		demand: map[scope.Key]scope.Demand{}, active: map[scope.Key]*activeKey{},
 	}
+	book.Watch(p.announce)
+	return p
 }
 
 // Offer makes an input the newest. It does not block.
@@ -142,8 +145,6 @@ func (p *pipeline) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.book.Changed():
-			p.announce()
 		case <-promote.C:
 			if p.promote() {
 				p.turn()
@@ -226,8 +227,8 @@ func differ[K, V comparable](now, before model.Map[K, V]) bool {
 func (p *pipeline) forget() {
 	mesh := p.mesh.Load()
 	live := map[scope.Key]bool{}
-	for _, proxy := range p.book.Ledger().Proxies() {
-		live[proxy.Key] = true
+	for _, key := range p.book.Ledger().Keys() {
+		live[key] = true
 	}
 	p.absent = false
 	p.mu.Lock()
@@ -285,23 +286,20 @@ func (p *pipeline) publish() {
 	p.mu.Unlock()
 }
 
-// announce wakes those who wait in Settled.
-func (p *pipeline) announce() {
-	p.mu.Lock()
-	close(p.changed)
-	p.changed = make(chan struct{})
-	p.mu.Unlock()
-}
+// announce wakes those who wait for a change. It costs next to nothing while nobody does.
+func (p *pipeline) announce() { p.changed.raise() }
 
 // idle reports whether everything that was offered is compiled and published.
+// The channel is closed at the first change after idle was called.
 func (p *pipeline) idle() (bool, <-chan struct{}) {
+	changed := p.changed.wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	dirty := false
 	for _, a := range p.active {
 		dirty = dirty || a.dirty
 	}
-	return p.next == nil && !p.working && !dirty && p.current.snapshot != nil, p.changed
+	return p.next == nil && !p.working && !dirty && p.current.snapshot != nil, changed
 }
 
 // Settled returns when everything is published and every live proxy has acknowledged it.
@@ -319,14 +317,7 @@ func (p *pipeline) Settled(ctx context.Context) error {
 	}
 }
 
-func (p *pipeline) synced() bool {
-	for _, proxy := range p.book.Ledger().Proxies() {
-		if !proxy.Synced {
-			return false
-		}
-	}
-	return true
-}
+func (p *pipeline) synced() bool { return p.book.Ledger().Synced() }
 
 // allFindings are those of every stage, sorted, each once.
 func (p *pipeline) allFindings() ([]report.Finding, *crds.Snapshot) {

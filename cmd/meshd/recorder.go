@@ -20,10 +20,10 @@ func (r recorder) Record(e acks.Event) {
 	switch e.Kind {
 	case acks.Connected:
 		r.log.Info("proxy connected", "proxy", e.Proxy.Name, "identity", e.Proxy.Identity, "certificateExpires", e.Proxy.CertificateExpires)
-		r.metrics.Proxies(len(r.book.Ledger().Proxies()))
+		r.metrics.Proxies(r.book.Len())
 	case acks.Disconnected:
 		r.log.Info("proxy disconnected", "proxy", e.Proxy.Name)
-		r.metrics.Proxies(len(r.book.Ledger().Proxies()))
+		r.metrics.Proxies(r.book.Len())
 	case acks.Sent:
 		r.metrics.Sent(shortType(string(e.Type)), e.Resources)
 	case acks.Resumed:

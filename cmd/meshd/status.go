@@ -72,7 +72,7 @@ func (s *stater) Report() (r peer.Report, ok bool) {
 		return p, fs
 	}})
 	s.formers.keep(all)
-	r.Issuers, r.Proxies = s.authority().Issuers, len(ledger.Proxies())
+	r.Issuers, r.Proxies = s.authority().Issuers, ledger.Len()
 	r.Trust = s.pipeline.trusted()
 	return r, true
 }
@@ -106,7 +106,7 @@ func (l *leader) Desired(previous status.Previous) (all []status.Desired, ok boo
 		return nil, false
 	}
 	ledger, others := l.book.Ledger(), l.peers()
-	if time.Now().Before(l.until) && !everybody(snapshot, len(ledger.Proxies()), others) {
+	if time.Now().Before(l.until) && !everybody(snapshot, ledger.Len(), others) {
 		return nil, false
 	}
 	about, authority := l.about(findings, ledger), l.authority()
@@ -189,8 +189,4 @@ func (p *pipeline) restated(in input) bool {
 }
 
 // Changed gives a channel that is closed when anything has moved that a status tells of.
-func (p *pipeline) Changed() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.changed
-}
+func (p *pipeline) Changed() <-chan struct{} { return p.changed.wait() }

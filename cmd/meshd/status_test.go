@@ -37,13 +37,10 @@ func routes(domain string, generation int64) envoy.Resources {
 	return envoy.Resources{envoy.RouteType: {r}}
 }
 
-// holding is what a proxy says to hold.
-type holding map[string]string
+// holding is the version of resource r that a proxy says to hold.
+type holding string
 
-func (h holding) Version(name string) (string, bool) {
-	v, ok := h[name]
-	return v, ok
-}
+func (h holding) Version(name string) (string, bool) { return string(h), name == "r" }
 
 // bench has a cache and two proxies, of accounts a and b.
 type statusBench struct {
@@ -71,9 +68,9 @@ func proxyOf(account string) acks.Proxy {
 
 // acknowledge has a proxy hold what is published for it now.
 func (b *statusBench) acknowledge(account string) {
-	held := holding{"r": ""}
+	var held holding
 	if it := b.cache.Snapshot(keyOf(account)).Set(envoy.RouteType).Get("r"); it != nil {
-		held["r"] = it.Version
+		held = holding(it.Version)
 	}
 	b.book.Record(acks.Event{Kind: acks.Acknowledged, Proxy: proxyOf(account), Type: envoy.RouteType, Held: held})
 }

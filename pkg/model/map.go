@@ -192,6 +192,9 @@ func (e *MapEdit[K, V]) Map() Map[K, V] {
 	return e.m
 }
 
+// Get finds a key's value in what has been made so far.
+func (e *MapEdit[K, V]) Get(key K) (value V, ok bool) { return e.m.Get(key) }
+
 // Set gives a key a value.
 func (e *MapEdit[K, V]) Set(key K, value V) {
 	if old, there := e.m.Get(key); there {

@@ -75,7 +75,8 @@ type Set struct {
 }
 
 // Held tells which version of a resource a proxy has acknowledged; ok is false
-// where the proxy does not subscribe to the name. Implementations are immutable.
+// where the proxy does not subscribe to the name. Implementations are immutable
+// and comparable: of equal ones the Ledger keeps one, and asks it once for all.
 type Held interface {
 	Version(name string) (version string, ok bool)
 }

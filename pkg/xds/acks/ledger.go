@@ -1,129 +1,100 @@
 package acks
 
 import (
-	"cmp"
-	"maps"
-	"slices"
-	"time"
-
-	"github.com/meshd-io/meshd/pkg/xds/envoy"
+	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
 // Ledger is what is known of all live proxies. It is immutable: Fold gives a
-// new one. The zero value is empty.
+// new one, which shares with it what has not changed. The zero value is empty.
 type Ledger struct {
-	proxies []*entry // sorted by name
-	sets    map[scope.Key][]Set
-}
-
-// entry is one proxy; never changed once it is in a Ledger.
-type entry struct {
-	proxy        Proxy
-	connected    time.Time // zero: only its on-demand stream is there
-	destinations int
-	refused      string      // why it has been refused destinations
-	types        []typeEntry // sorted by type
-}
-
-type typeEntry struct {
-	typ          envoy.Type
-	acknowledged string
-	resources    int
-	held         Held
-	rejected     []Rejection // sorted by name
+	proxies   model.Map[string, *entry] // by name
+	sets      model.Map[scope.Key, *sets]
+	connected int
+	points    *points // made when the first reader asks; nil while there is nothing
 }
 
 // Fold is the Ledger after an event.
 func Fold(l Ledger, e Event) Ledger {
+	edit := l.Edit()
+	edit.Fold(e)
+	return edit.Ledger()
+}
+
+// sets are what is published for a key, in the order of types; the zero Set is none.
+type sets [len(types)]Set
+
+func byType(list []Set) *sets {
+	var out sets
+	for _, s := range list {
+		out[indexOf(s.Type)] = s
+	}
+	return &out
+}
+
+// Len is the number of connected proxies.
+func (l Ledger) Len() int { return l.connected }
+
+// Edit is a Ledger in the making: many events cost less than as many Ledgers.
+// It is not for several goroutines.
+func (l Ledger) Edit() *Edit {
+	return &Edit{proxies: l.proxies.Edit(), sets: l.sets.Edit(), connected: l.connected, owner: &owner{}}
+}
+
+// Edit makes a Ledger from another one.
+type Edit struct {
+	proxies   *model.MapEdit[string, *entry]
+	sets      *model.MapEdit[scope.Key, *sets]
+	connected int
+	owner     *owner
+}
+
+// owner tells which entries an Edit may change: those that are in no Ledger yet.
+type owner struct{ _ byte }
+
+// Ledger is what has been folded so far; the edit may go on.
+func (d *Edit) Ledger() Ledger {
+	d.owner = &owner{}
+	return Ledger{proxies: d.proxies.Map(), sets: d.sets.Map(), connected: d.connected, points: &points{}}
+}
+
+// Fold takes an event in, and reports whether it is one that changes a Ledger.
+func (d *Edit) Fold(e Event) bool {
 	switch e.Kind {
 	case Published:
-		sets := maps.Clone(l.sets)
-		if sets == nil {
-			sets = map[scope.Key][]Set{}
-		}
 		if len(e.Sets) == 0 {
-			delete(sets, e.Key)
+			d.sets.Delete(e.Key)
 		} else {
-			sets[e.Key] = e.Sets
+			d.sets.Set(e.Key, byType(e.Sets))
 		}
-		return Ledger{proxies: l.proxies, sets: sets}
+		return true
 	case Connected, Disconnected, Rekeyed, Acknowledged, Rejected, Demanded:
-		return l.with(e)
+		d.proxy(e)
+		return true
 	case Refused:
 		if e.Destinations > 0 {
-			return l.with(e)
+			d.proxy(e)
+			return true
 		}
 	}
-	return l
+	return false
 }
 
-func (l Ledger) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(l.proxies, name, func(e *entry, n string) int { return cmp.Compare(e.proxy.Name, n) })
-}
-
-func (l Ledger) with(e Event) Ledger {
-	i, ok := l.find(e.Proxy.Name)
-	next := &entry{proxy: e.Proxy}
-	proxies := slices.Clone(l.proxies)
-	if ok {
-		old := *proxies[i]
-		next = &old
-		next.proxy = e.Proxy
-		proxies[i] = next
-	} else {
-		proxies = slices.Insert(proxies, i, next)
+func (d *Edit) proxy(e Event) {
+	n, known := d.proxies.Get(e.Proxy.Name)
+	connected := known && n.live()
+	if !known || n.owner != d.owner {
+		n = n.clone(e.Proxy.Name, d.owner)
+		d.proxies.Set(n.name, n)
 	}
-	next.fold(e)
-	if next.connected.IsZero() && len(next.types) == 0 && next.destinations == 0 && next.refused == "" {
-		proxies = slices.Delete(proxies, i, i+1)
+	n.fold(e)
+	switch {
+	case n.live() && !connected:
+		d.connected++
+	case connected && !n.live():
+		d.connected--
 	}
-	return Ledger{proxies: proxies, sets: l.sets}
-}
-
-func (n *entry) fold(e Event) {
-	switch e.Kind {
-	case Connected:
-		// A new ADS stream starts from nothing; the on-demand stream may have come first.
-		n.connected = e.At
-		n.keep(true)
-	case Disconnected:
-		if e.Type == envoy.OnDemandType {
-			n.keep(false)
-			n.destinations, n.refused = 0, ""
-			return
-		}
-		n.connected = time.Time{}
-		n.keep(true)
-	case Demanded:
-		n.destinations = e.Destinations
-	case Refused:
-		n.refused = e.Message
-	case Acknowledged:
-		t := n.at(e.Type)
-		t.acknowledged, t.resources, t.held, t.rejected = e.Version, e.Resources, e.Held, e.Rejections
-	case Rejected:
-		t := n.at(e.Resource.Type)
-		i, ok := slices.BinarySearchFunc(t.rejected, e.Resource.Name, func(r Rejection, n string) int { return cmp.Compare(r.Name, n) })
-		t.rejected = slices.Clone(t.rejected)
-		if ok {
-			t.rejected[i] = e.Resource
-		} else {
-			t.rejected = slices.Insert(t.rejected, i, e.Resource)
-		}
+	if n.empty() {
+		d.proxies.Delete(n.name)
 	}
-}
-
-// keep leaves only what one of the proxy's streams has told.
-func (n *entry) keep(onDemand bool) {
-	n.types = slices.DeleteFunc(slices.Clone(n.types), func(t typeEntry) bool { return (t.typ == envoy.OnDemandType) != onDemand })
-}
-
-func (n *entry) at(typ envoy.Type) *typeEntry {
-	n.types = slices.Clone(n.types)
-	i, ok := slices.BinarySearchFunc(n.types, typ, func(t typeEntry, u envoy.Type) int { return cmp.Compare(t.typ, u) })
-	if !ok {
-		n.types = slices.Insert(n.types, i, typeEntry{typ: typ})
-	}
-	return &n.types[i]
 }

@@ -12,9 +12,12 @@ import (
 
 type versions map[string]string
 
-func (v versions) Version(name string) (string, bool) {
-	s, ok := v[name]
-	return s, ok
+// set is comparable, as a Held has to be.
+type set struct{ versions *versions }
+
+func (s set) Version(name string) (string, bool) {
+	v, ok := (*s.versions)[name]
+	return v, ok
 }
 
 func proxy(name string) Proxy {
@@ -34,7 +37,7 @@ func connected(name string) Event {
 }
 
 func acknowledged(name string, t envoy.Type, v versions) Event {
-	return Event{Kind: Acknowledged, Proxy: proxy(name), Type: t, Version: "v", Held: v}
+	return Event{Kind: Acknowledged, Proxy: proxy(name), Type: t, Version: "v", Held: set{&v}}
 }
 
 func TestProgress(t *testing.T) {
@@ -115,10 +118,10 @@ func TestStreamsOfAProxyComeAndGo(t *testing.T) {
 	if ps := l.Proxies(); len(ps) != 1 || len(ps[0].Types) != 2 {
 		t.Errorf("%+v", ps)
 	}
-	if l = Fold(l, gone); len(l.Proxies()) != 0 || len(l.proxies) != 1 {
+	if l = Fold(l, gone); len(l.Proxies()) != 0 || l.proxies.Len() != 1 {
 		t.Errorf("%+v", l)
 	}
-	if l = Fold(l, gateGone); len(l.proxies) != 0 {
+	if l = Fold(l, gateGone); l.proxies.Len() != 0 {
 		t.Errorf("%+v remains", l)
 	}
 }

@@ -3,7 +3,6 @@ package acks
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
@@ -40,35 +39,34 @@ type Progress struct {
 // types that are asked for by name), and has acknowledged the object when it
 // holds all of those at their current versions, made from the given generation
 // or a later one. Equal bytes have equal versions, so a generation that changes
-// no byte is acknowledged at once.
+// no byte is acknowledged at once. concerned is called once for each key.
 func ProgressOf(l Ledger, concerned func(scope.Key) []Resource, generation int64) Progress {
 	var p Progress
-	byKey := map[scope.Key][]Resource{}
-	for _, e := range l.proxies {
-		if e.connected.IsZero() {
+	var said words
+	for _, k := range l.keys() {
+		rs := concerned(k.key)
+		if len(rs) == 0 {
 			continue
 		}
-		rs, ok := byKey[e.proxy.Key]
-		if !ok {
-			rs = concerned(e.proxy.Key)
-			byKey[e.proxy.Key] = rs
+		for _, at := range k.points {
+			p.add(at, rs, generation, &said)
 		}
-		p.add(e, rs, generation)
 	}
+	p.Messages = said.first(maxMessages)
 	return p
 }
 
-func (p *Progress) add(e *entry, rs []Resource, generation int64) {
+func (p *Progress) add(at *point, rs []Resource, generation int64, said *words) {
 	var any, behind, refused bool
-	for _, r := range rs {
-		held, subscribes := e.holds(r)
+	for i, r := range rs {
+		held, subscribes := at.holds(r)
 		if !subscribes {
 			continue
 		}
 		any = true
 		if r.Refused != "" {
 			refused = true
-			p.say(r.Refused)
+			said.add(word{r.Refused, at.proxies[0].name, i})
 		}
 		if held != r.Version || r.Generation < generation {
 			behind = true
@@ -78,89 +76,57 @@ func (p *Progress) add(e *entry, rs []Resource, generation int64) {
 	case !any:
 		return
 	case refused:
-		p.Rejected++
+		p.Rejected += len(at.proxies)
 	case !behind:
-		p.Acknowledged++
+		p.Acknowledged += len(at.proxies)
 	}
-	p.Total++
-	if (refused || behind) && len(p.Laggards) < MaxLaggards {
-		p.Laggards = append(p.Laggards, e.proxy.Name)
-	}
-}
-
-func (p *Progress) say(message string) {
-	if len(p.Messages) < maxMessages && !slices.Contains(p.Messages, message) {
-		p.Messages = append(p.Messages, message)
-	}
-}
-
-// holds is the version of a resource that the proxy has acknowledged, and
-// whether it wants it. Listeners and clusters are for everyone, asked for or not
-// yet; so are secrets, which a proxy asks for only once it has what names them.
-// Listeners come last: before them it is not known yet what else a proxy that
-// has just connected wants, or holds from before.
-func (e *entry) holds(r Resource) (version string, subscribes bool) {
-	starting := !slices.ContainsFunc(e.types, func(t typeEntry) bool { return t.typ == envoy.ListenerType })
-	everyone := starting || r.Type == envoy.ListenerType || r.Type == envoy.ClusterType || r.Type == envoy.SecretType
-	for _, t := range e.types {
-		if t.typ == r.Type && t.held != nil {
-			v, ok := t.held.Version(r.Name)
-			return v, ok || everyone
+	p.Total += len(at.proxies)
+	if refused || behind {
+		for _, n := range at.proxies {
+			p.lags(n.name)
 		}
 	}
-	return "", everyone
 }
 
-// ProxyState is one connected proxy, for the console.
-type ProxyState struct {
-	Proxy
-	Connected time.Time
-	// Synced: everything that was published for it is acknowledged, and nothing refused.
-	Synced       bool
-	Destinations int
-	// Refused is why it has been refused destinations; "" where it has not.
-	Refused string
-	Types   []TypeState // sorted by type; what the proxy subscribes to
-}
-
-// TypeState is what a proxy holds of one type.
-type TypeState struct {
-	Type envoy.Type
-	// Resources that it subscribes to, in the set that it has acknowledged.
-	Resources int
-	// Published is the version of the newest set; Acknowledged the newest that the proxy holds.
-	Published, Acknowledged string
-	Rejected                []Rejection
-}
-
-// Proxies are the connected proxies, sorted by name.
-func (l Ledger) Proxies() []ProxyState {
-	out := make([]ProxyState, 0, len(l.proxies))
-	for _, e := range l.proxies {
-		if !e.connected.IsZero() {
-			out = append(out, e.state(l.sets[e.proxy.Key]))
+func (p *Progress) lags(name string) {
+	last := len(p.Laggards) - 1
+	if len(p.Laggards) == MaxLaggards {
+		if name > p.Laggards[last] {
+			return
 		}
+		p.Laggards = p.Laggards[:last]
+	}
+	i, _ := slices.BinarySearch(p.Laggards, name)
+	p.Laggards = slices.Insert(p.Laggards, i, name)
+}
+
+// word is a message, with the first proxy that it is about and its place among that one's.
+type word struct {
+	message, proxy string
+	place          int
+}
+
+func (a word) compare(b word) int { return cmp.Or(cmp.Compare(a.proxy, b.proxy), a.place-b.place) }
+
+// words are distinct messages.
+type words []word
+
+func (ws *words) add(w word) {
+	i := slices.IndexFunc(*ws, func(other word) bool { return other.message == w.message })
+	switch {
+	case i < 0:
+		*ws = append(*ws, w)
+	case w.compare((*ws)[i]) < 0:
+		(*ws)[i] = w
+	}
+}
+
+// first are the first n messages, in the order of proxies.
+func (ws words) first(n int) []string {
+	slices.SortFunc(ws, word.compare)
+	var out []string
+	for _, w := range ws[:min(n, len(ws))] {
+		out = append(out, w.message)
 	}
 	return out
-}
-
-func (e *entry) state(sets []Set) ProxyState {
-	s := ProxyState{Proxy: e.proxy, Connected: e.connected, Destinations: e.destinations, Refused: e.refused, Synced: len(sets) > 0}
-	for _, t := range e.types {
-		s.Types = append(s.Types, TypeState{Type: t.typ, Resources: t.resources, Acknowledged: t.acknowledged, Rejected: t.rejected})
-	}
-	for _, set := range sets {
-		i, ok := slices.BinarySearchFunc(s.Types, set.Type, func(t TypeState, u envoy.Type) int { return cmp.Compare(t.Type, u) })
-		if ok {
-			s.Types[i].Published = set.Version
-		} else if (set.Type == envoy.ListenerType || set.Type == envoy.ClusterType) && set.Resources > 0 {
-			s.Synced = false
-		}
-	}
-	for _, t := range s.Types {
-		if t.Published != t.Acknowledged || len(t.Rejected) > 0 {
-			s.Synced = false
-		}
-	}
-	return s
 }

@@ -37,9 +37,11 @@ type fixture struct {
 	*Server
 	cache *cache.Cache
 	book  *acks.Book
-	lis   *bufconn.Listener
-	conn  *grpc.ClientConn
-	asked chan ask
+	// changed has a value after an event.
+	changed chan struct{}
+	lis     *bufconn.Listener
+	conn    *grpc.ClientConn
+	asked   chan ask
 
 	mu      sync.Mutex
 	keys    map[string]scope.Key // by node id
@@ -75,6 +77,10 @@ func (f *fixture) Record(e acks.Event) {
 		f.mu.Unlock()
 	}
 	f.book.Record(e)
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (f *fixture) authenticate(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
@@ -103,7 +109,7 @@ func newFixture(t *testing.T, limits Limits) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{
-		cache: cache.New(), book: acks.NewBook(), asked: make(chan ask, 100),
+		cache: cache.New(), book: acks.NewBook(), changed: make(chan struct{}, 1), asked: make(chan ask, 100),
 		keys: map[string]scope.Key{"sidecar~shop/accounts-1": accountsKey()},
 		peer: &authn.Peer{Identity: id, NotAfter: time.Unix(2_000_000_000, 0)},
 	}

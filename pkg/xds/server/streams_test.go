@@ -22,7 +22,7 @@ func (f *fixture) until(t *testing.T, holds func([]acks.ProxyState) bool) {
 	t.Helper()
 	for !holds(f.book.Ledger().Proxies()) {
 		select {
-		case <-f.book.Changed():
+		case <-f.changed:
 		case <-t.Context().Done():
 			t.Fatal("never")
 		}
