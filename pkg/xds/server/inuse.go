@@ -73,7 +73,7 @@ func (s *session) deny(destinations []netip.AddrPort) (denied bool, all int) {
 	l := s.lanes[envoy.OnDemandType]
 	for _, a := range destinations {
 		name := envoy.GateCluster(a)
-		if l.sub.lists(name) && l.version(name) == "" && !slices.Contains(l.denied, name) {
+		if l.sub.lists(name) && l.version(name) == "" && !l.inFlight(name) && !slices.Contains(l.denied, name) {
 			l.denied = append(l.denied, name)
 			denied = true
 		}
