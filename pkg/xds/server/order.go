@@ -232,7 +232,10 @@ func id(s *cache.Set) uint64 {
 func (l *lane) tell(cur *cache.Set) acks.Event {
 	e := acks.Event{
 		Kind: acks.Acknowledged, Type: l.typ, Resources: l.sub.len(),
-		Held: &held{set: cur, sub: l.sub, diff: maps.Clone(l.diff)}, // the lane writes into its own
+		Held: held{set: cur, sub: l.sub},
+	}
+	if len(l.diff) > 0 {
+		e.Held = held{set: cur, sub: l.sub, but: &exceptions{maps.Clone(l.diff)}} // the lane writes into its own
 	}
 	if cur != nil {
 		e.Version = cur.Version
@@ -246,20 +249,25 @@ func (l *lane) tell(cur *cache.Set) acks.Event {
 	return e
 }
 
-// held is what a client has, for the Ledger. Immutable.
+// held is what a client has, for the Ledger. Immutable, and equal for those that
+// have all of one set.
 type held struct {
-	set  *cache.Set
-	sub  *names
-	diff map[string]string
+	set *cache.Set
+	sub *names
+	but *exceptions // nil is none
 }
 
+type exceptions struct{ versions map[string]string }
+
 // Version implements acks.Held.
-func (h *held) Version(name string) (string, bool) {
+func (h held) Version(name string) (string, bool) {
 	if !h.sub.has(name) {
 		return "", false
 	}
-	if v, ok := h.diff[name]; ok {
-		return v, true
+	if h.but != nil {
+		if v, ok := h.but.versions[name]; ok {
+			return v, true
+		}
 	}
 	if it := h.set.Get(name); it != nil {
 		return it.Version, true
