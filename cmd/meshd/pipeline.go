@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,12 +15,17 @@ import (
 	"github.com/meshd-io/meshd/pkg/telemetry"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/cache"
+	"github.com/meshd-io/meshd/pkg/xds/demand"
 	"github.com/meshd-io/meshd/pkg/xds/publish"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
-// promotionPace bounds how often a listener changes because destinations were promoted (EXPERIMENTS.md E5).
-const promotionPace = time.Second
+const (
+	// promotionPace bounds how often a listener changes because destinations were promoted (EXPERIMENTS.md E5).
+	promotionPace = time.Second
+	// sweepPace is how often it is noted which destinations are in use.
+	sweepPace = time.Minute
+)
 
 // pipeline drives snapshots through the pure stages into the cache:
 //
@@ -36,7 +40,8 @@ type pipeline struct {
 	publisher *publish.Publisher // Run's
 	cache     *cache.Cache
 	book      *acks.Book
-	rekey     func()
+	demand    *demand.Book
+	proxies   liveProxies
 	metrics   *telemetry.Metrics
 	log       *slog.Logger
 
@@ -51,8 +56,8 @@ type pipeline struct {
 	findings   []report.Finding // of the source and of compile
 	told       []report.Finding // by compile, part of findings
 	translated []report.Finding
-	demand     map[scope.Key]scope.Demand
 	active     map[scope.Key]*activeKey
+	denied     []denial // not answered yet
 	working    bool
 
 	changed broadcast // of anything of the above, and of the book
@@ -74,8 +79,8 @@ type activeKey struct {
 func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics *telemetry.Metrics, log *slog.Logger) *pipeline {
 	p := &pipeline{
 		config: config, compiler: compile.NewCompiler(), publisher: publish.New(c), cache: c, book: book, metrics: metrics, log: log,
-		rekey: func() {}, wake: make(chan struct{}, 1),
-		demand: map[scope.Key]scope.Demand{}, active: map[scope.Key]*activeKey{},
+		demand: demand.New(demand.Config{}), proxies: nobody{},
+		wake: make(chan struct{}, 1), active: map[scope.Key]*activeKey{},
 	}
 	book.Watch(p.announce)
 	return p
@@ -85,47 +90,6 @@ func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics
 func (p *pipeline) Offer(in input) {
 	p.mu.Lock()
 	p.next = &in
-	p.mu.Unlock()
-	p.poke()
-}
-
-// KeyFor gives a proxy its key, and sees to it that something is published for it.
-func (p *pipeline) KeyFor(node scope.Node) (scope.Key, error) {
-	mesh := p.mesh.Load()
-	if mesh == nil {
-		return scope.Key{}, scope.ErrUnknownPod
-	}
-	key, err := scope.KeyFor(mesh, node)
-	if err != nil {
-		return scope.Key{}, err
-	}
-	p.mu.Lock()
-	_, known := p.active[key]
-	if !known {
-		p.active[key] = &activeKey{dirty: true}
-	}
-	p.mu.Unlock()
-	if !known {
-		p.poke()
-	}
-	return key, nil
-}
-
-// Demand adds destinations that a proxy of this key has asked for. Those that
-// it holds are promoted at once: its listener has them already.
-func (p *pipeline) Demand(key scope.Key, addresses []netip.AddrPort, held bool) {
-	p.mu.Lock()
-	before := p.demand[key]
-	after, promoted := before.With(addresses...), false
-	if held {
-		after, promoted = after.Promote()
-	}
-	if promoted || after.Len() != before.Len() {
-		p.demand[key] = after
-		if a := p.active[key]; a != nil {
-			a.dirty = true
-		}
-	}
 	p.mu.Unlock()
 	p.poke()
 }
@@ -141,36 +105,20 @@ func (p *pipeline) poke() {
 func (p *pipeline) Run(ctx context.Context) {
 	promote := time.NewTicker(promotionPace)
 	defer promote.Stop()
+	sweep := time.NewTicker(sweepPace)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-promote.C:
-			if p.promote() {
-				p.turn()
-			}
+			p.mark(p.demand.Promote())
+		case <-sweep.C:
+			p.sweep()
 		case <-p.wake:
 			p.turn()
 		}
 	}
-}
-
-// promote moves what has been asked for since the last time into the listener. It reports whether any was.
-func (p *pipeline) promote() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	any := false
-	for key, d := range p.demand {
-		next, moved := d.Promote()
-		if !moved {
-			continue
-		}
-		p.demand[key] = next
-		if a := p.active[key]; a != nil {
-			a.dirty, any = true, true
-		}
-	}
-	return any
 }
 
 // turn compiles what is new and publishes what has changed.
@@ -184,6 +132,7 @@ func (p *pipeline) turn() {
 		p.compile(*next)
 	}
 	p.publish()
+	p.deny()
 	p.mu.Lock()
 	p.working = p.next != nil
 	p.mu.Unlock()
@@ -211,7 +160,7 @@ func (p *pipeline) compile(in input) {
 		p.forget()
 	}
 	if before == nil || differ(mesh.Pods, before.Pods) || mesh.Settings.TrustDomain != before.Settings.TrustDomain {
-		p.rekey()
+		p.proxies.Rekey()
 	}
 }
 
@@ -234,7 +183,7 @@ func (p *pipeline) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key := range p.active {
-		if _, there := mesh.Workloads.Get(key); there {
+		if _, there := mesh.Workloads.Get(key.Workload()); there {
 			continue
 		}
 		if live[key] {
@@ -272,7 +221,7 @@ func (p *pipeline) publish() {
 	for key, a := range p.active {
 		if a.dirty {
 			a.dirty = false
-			p.publisher.Want(key, p.demand[key])
+			p.publisher.Want(key, p.demand.Of(key))
 		}
 		taken = append(taken, a)
 	}

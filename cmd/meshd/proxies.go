@@ -88,7 +88,9 @@ func newProxiesCommand() *cobra.Command {
 		Short: "Who is connected, what it holds, what it refused, when its certificate ends",
 		Long: `Lists the proxies that are connected to meshd: in a cluster, to any of its
 replicas. Exit code 1 says that a replica does not answer, or that a proxy does
-not hold everything that was published for it.
+not hold everything that was published for it. REFUSED has what a proxy refused,
+in its words, or why meshd refuses it further destinations: there is a limit for
+each proxy and for each workload, against port scans.
 
 ` + whichMesh + `
 
@@ -151,12 +153,15 @@ func printProxies(w io.Writer, proxies []proxyRow, output string) error {
 	return t.Flush()
 }
 
-// refusals is the first thing that a proxy refused, in Envoy's words.
+// refusals is the first thing that a proxy refused, in Envoy's words, or why it was refused destinations.
 func refusals(p console.Proxy) string {
 	for _, t := range p.Types {
 		for _, r := range t.Rejected {
 			return t.Type + " " + r.Resource + ": " + r.Message
 		}
+	}
+	if p.Refused != "" {
+		return "by meshd: " + p.Refused
 	}
 	return "-"
 }

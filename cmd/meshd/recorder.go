@@ -33,6 +33,11 @@ func (r recorder) Record(e acks.Event) {
 		r.log.Error("proxy refused a resource", "proxy", e.Proxy.Name, "type", string(e.Resource.Type), "resource", e.Resource.Name,
 			"origins", e.Resource.Origins, "message", e.Resource.Message)
 	case acks.Refused:
+		if e.Destinations > 0 {
+			r.metrics.Refused("Destination")
+			r.log.Warn("destinations refused", "proxy", e.Proxy.Name, "identity", e.Proxy.Identity, "inUse", e.Destinations, "reason", e.Message)
+			return
+		}
 		r.metrics.Refused("Stream")
 		r.log.Warn("stream refused", "proxy", e.Proxy.Name, "identity", e.Proxy.Identity, "reason", e.Message)
 	}

@@ -231,7 +231,7 @@ func (d *daemon) open(ctx context.Context) ([]part, error) {
 		Cache: d.cache, Keyer: d.pipeline, Demander: d.pipeline,
 		Recorder: recorder{book: d.book, log: d.log, metrics: d.metrics}, Log: d.log,
 	})
-	d.pipeline.rekey = d.xds.Rekey
+	d.pipeline.proxies = d.xds
 	if err := d.openGRPC(trustDomain, attestor, d.home.Services); err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (s *stater) State() console.State {
 func consoleProxy(p acks.ProxyState) console.Proxy {
 	out := console.Proxy{
 		Name: p.Name, Kind: p.Kind, Identity: p.Identity, Workload: workloadName(p.Key), Connected: p.Connected.UTC(),
-		CertificateExpires: p.CertificateExpires.UTC(), Synced: p.Synced, Destinations: p.Destinations, Types: []console.ProxyType{},
+		CertificateExpires: p.CertificateExpires.UTC(), Synced: p.Synced, Destinations: p.Destinations, Refused: p.Refused, Types: []console.ProxyType{},
 	}
 	for _, t := range p.Types {
 		ct := console.ProxyType{

@@ -58,9 +58,11 @@ type Proxy struct {
 	// CertificateExpires is the NotAfter of the certificate that it last showed.
 	CertificateExpires time.Time `json:"certificateExpires"`
 	// Synced: everything that was published for it is acknowledged.
-	Synced       bool        `json:"synced"`
-	Destinations int         `json:"destinations"` // in use, by address
-	Types        []ProxyType `json:"types"`        // sorted by type
+	Synced       bool `json:"synced"`
+	Destinations int  `json:"destinations"` // in use, by address
+	// Refused is why meshd refuses it further destinations.
+	Refused string      `json:"refused,omitempty"`
+	Types   []ProxyType `json:"types"` // sorted by type
 }
 
 // ProxyType is what a proxy holds of one xDS type.

@@ -73,7 +73,8 @@ type Server struct {
 	grace    time.Duration
 	log      *slog.Logger
 
-	shared shared
+	intern interner
+	memo   memo
 	ready  queue
 	bulk   chan struct{}
 	done   sync.WaitGroup
