@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -61,12 +62,37 @@ type Set struct {
 	objects map[report.Object][]acks.Resource
 }
 
+// HeldID is the first ID that no Cache gives to a Set.
+const HeldID = 1 << 63
+
+// HeldSet is what a client says that it holds of a type: names and versions,
+// and no bytes. id is HeldID or above.
+func HeldSet(id uint64, t envoy.Type, versions map[string]string) *Set {
+	s := &Set{ID: id, typ: t, items: make([]*Item, 0, len(versions))}
+	encoded, items := make([]Encoded, len(versions)), make([]Item, len(versions))
+	for i, name := range slices.Sorted(maps.Keys(versions)) {
+		encoded[i] = Encoded{Name: name, Version: versions[name]}
+		items[i].Encoded, items[i].Type = &encoded[i], t
+		s.items = append(s.items, &items[i])
+	}
+	return s
+}
+
 // Items are sorted by name. Read only.
 func (s *Set) Items() []*Item {
 	if s == nil {
 		return nil
 	}
 	return s.items
+}
+
+// Names are sorted.
+func (s *Set) Names() []string {
+	out := make([]string, len(s.Items()))
+	for i, it := range s.Items() {
+		out[i] = it.Name
+	}
+	return out
 }
 
 // Get finds a resource; nil is none.

@@ -31,14 +31,14 @@ func (s *session) delta(l *lane, cur *cache.Set) delta {
 	if l.heldSub != nil {
 		k.heldSub = l.heldSub.id
 	}
-	if d, ok := s.memo.get(k); ok {
+	if d, ok := s.shared.memo.get(k); ok {
 		return d
 	}
 	d := s.compare(l, cur)
 	if len(d.add) > 0 {
 		d.body = newBody(url(l.typ), d.add, nil)
 	}
-	s.memo.put(k, d)
+	s.shared.memo.put(k, d)
 	return d
 }
 

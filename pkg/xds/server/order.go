@@ -2,6 +2,7 @@ package server
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -9,6 +10,23 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/cache"
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
+
+// makes are the stages in which new things are sent: each waits until the one
+// before is acknowledged, except that endpoints and secrets hold nobody up:
+// clusters are acknowledged when they are warm.
+var makes = []struct{ send, wait []envoy.Type }{
+	{[]envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType}, []envoy.Type{envoy.ClusterType}},
+	{[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType},
+		[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType}},
+	{[]envoy.Type{envoy.ListenerType}, []envoy.Type{envoy.ListenerType}},
+}
+
+// breaks are the stages of removals: listeners first, and clusters when nothing can name them any more.
+var breaks = [][]envoy.Type{
+	{envoy.ListenerType},
+	{envoy.ScopedRouteType, envoy.RouteType, envoy.ExtensionType},
+	{envoy.ClusterType, envoy.EndpointType, envoy.SecretType},
+}
 
 // next is the next message that may be sent now; ok is false when there is none
 // until the client answers or another snapshot comes.
@@ -19,16 +37,8 @@ func (s *session) next() (m message, ok bool) {
 	if s.snap == nil {
 		return message{}, false
 	}
-	// Make: each stage waits until the one before is acknowledged, except that
-	// endpoints and secrets hold nobody up: clusters are acknowledged when they are warm.
-	stages := []struct{ send, wait []envoy.Type }{
-		{[]envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType}, []envoy.Type{envoy.ClusterType}},
-		{[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType},
-			[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType}},
-		{[]envoy.Type{envoy.ListenerType}, []envoy.Type{envoy.ListenerType}},
-	}
-	for i, stage := range stages {
-		if i == len(stages)-1 && s.resumed && !s.settled && !s.scopesKnown() {
+	for _, stage := range makes {
+		if stage.send[0] == envoy.ListenerType && s.resumed && !s.settled && !s.scopesKnown() {
 			// The snapshot is from before what the client uses was known
 			// again: its listener would lose its promotions for a moment.
 			return message{}, false
@@ -53,25 +63,21 @@ func (s *session) scopesKnown() bool {
 		return false
 	}
 	set := s.snap.Set(envoy.ScopedRouteType)
-	for _, name := range s.scopes {
-		if set.Get(name) == nil && !set.Withheld(name) {
+	for _, it := range s.scopes.Items() {
+		if _, err := netip.ParseAddrPort(it.Name); err == nil && set.Get(it.Name) == nil && !set.Withheld(it.Name) {
 			return false
 		}
 	}
+	s.scopes, s.resumed = nil, false
 	return true
 }
 
-// nextRemoval breaks, once everything new is in force: listeners first, and
-// clusters when nothing can name them any more.
+// nextRemoval breaks, once everything new is in force.
 func (s *session) nextRemoval() (message, bool) {
 	if !s.settled {
 		return message{}, false
 	}
-	for _, stage := range [][]envoy.Type{
-		{envoy.ListenerType},
-		{envoy.ScopedRouteType, envoy.RouteType, envoy.ExtensionType},
-		{envoy.ClusterType, envoy.EndpointType, envoy.SecretType},
-	} {
+	for _, stage := range breaks {
 		for _, t := range stage {
 			if m, ok := s.remove(s.lanes[t]); ok {
 				return m, true

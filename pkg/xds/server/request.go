@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -48,19 +49,11 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
 // begin takes the first request of a type: what the client holds already.
 func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial map[string]string) {
 	initial = r.GetInitialResourceVersions()
-	s.out.fresh = s.out.fresh || l.typ == envoy.ClusterType && len(initial) == 0
-	for name, v := range initial {
-		l.set(name, v)
-		s.resumed = s.resumed || l.typ == envoy.ClusterType && isDemanded(name)
-		if address, err := netip.ParseAddrPort(name); err == nil && l.typ == envoy.ScopedRouteType {
-			// Known without its on-demand stream too: a proxy that started with
-			// what its workload has used need not have asked for it.
-			s.scopes = append(s.scopes, name)
-			s.out.resumed = append(s.out.resumed, envoy.GateCluster(address))
-		}
+	if len(initial) == 0 && l.typ == envoy.ClusterType {
+		s.empty, s.out.fresh = true, true
 	}
 	if len(initial) > 0 {
-		s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
+		s.resume(l, initial)
 	}
 	for name := range l.force { // asked for the first time: it comes anyhow
 		if initial[name] == "" {
@@ -68,6 +61,30 @@ func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial 
 		}
 	}
 	return initial
+}
+
+// resume notes what the client says that it holds.
+func (s *session) resume(l *lane, initial map[string]string) {
+	s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
+	if s.onDemand { // there a name waits until the snapshot has it: an exception from what is held
+		l.diff = maps.Clone(initial)
+		return
+	}
+	l.held = s.shared.holdings.set(l.typ, initial)
+	l.heldSub = s.shared.intern.intern(false, l.held.Names())
+	switch l.typ {
+	case envoy.ClusterType:
+		s.resumed = slices.ContainsFunc(l.heldSub.list, isDemanded)
+	case envoy.ScopedRouteType:
+		// Known without its on-demand stream too: a proxy that started with
+		// what its workload has used need not have asked for it.
+		s.scopes = l.held
+		for _, name := range l.heldSub.list {
+			if address, err := netip.ParseAddrPort(name); err == nil {
+				s.out.resumed = append(s.out.resumed, envoy.GateCluster(address))
+			}
+		}
+	}
 }
 
 func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error {
@@ -113,7 +130,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 		return status.Errorf(codes.ResourceExhausted, "%d names of %s, at most %d", len(after), cache.Short(l.typ), s.limits.Names)
 	}
 	l.owed = l.owed || first && wild && len(initial) == 0
-	l.sub = s.intern.intern(wild, after)
+	l.sub = s.shared.intern.intern(wild, after)
 	if s.onDemand {
 		s.out.events = append(s.out.events, acks.Event{Kind: acks.Demanded, Destinations: len(after)})
 	}

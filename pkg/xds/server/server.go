@@ -73,8 +73,7 @@ type Server struct {
 	grace    time.Duration
 	log      *slog.Logger
 
-	intern interner
-	memo   memo
+	shared shared
 	ready  queue
 	bulk   chan struct{}
 	done   sync.WaitGroup

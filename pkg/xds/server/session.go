@@ -12,8 +12,7 @@ import (
 // effects out. It knows no network, clock or lock.
 type session struct {
 	limits   Limits
-	intern   *interner
-	memo     *memo
+	shared   *shared
 	onDemand bool // the gate's stream
 	// after asks the proxy's ADS session whether it holds a version (on-demand only).
 	after func(r envoy.Ref, version string) bool
@@ -23,12 +22,15 @@ type session struct {
 	// missing from it is really gone. Nothing is removed before.
 	settled bool
 	// resumed: the client came with clusters of destinations that it had asked
-	// for; scopes are the destinations by whose routes it knows them.
+	// for; scopes are those by whose routes it knows the destinations, until
+	// the snapshot has them all.
 	resumed bool
-	scopes  []string
-	lanes   map[envoy.Type]*lane
-	sent    uint64 // responses
-	out     effects
+	scopes  *cache.Set
+	// empty: the client has said that it holds no clusters, and so no endpoints of any.
+	empty bool
+	lanes map[envoy.Type]*lane
+	sent  uint64 // responses
+	out   effects
 }
 
 // effects are what a step wants done outside of the session.
@@ -80,8 +82,15 @@ type flight struct {
 	complete bool
 }
 
-func newSession(limits Limits, intern *interner, m *memo, onDemand bool) *session {
-	s := &session{limits: limits, intern: intern, memo: m, onDemand: onDemand, lanes: map[envoy.Type]*lane{}}
+// shared is what sessions have together.
+type shared struct {
+	intern   interner
+	holdings holdings
+	memo     memo
+}
+
+func newSession(limits Limits, with *shared, onDemand bool) *session {
+	s := &session{limits: limits, shared: with, onDemand: onDemand, lanes: map[envoy.Type]*lane{}}
 	types := []envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType, envoy.ExtensionType,
 		envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType}
 	if onDemand {
@@ -162,7 +171,7 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 		delete(l.force, name)
 	}
 	if len(l.force) == 0 {
-		l.force = nil // an empty map keeps its buckets: 50 KB of a proxy that has just come
+		l.force = nil // an empty map keeps its buckets
 	}
 	if l.typ == envoy.ClusterType {
 		s.endpointsAgain(b.items)
@@ -178,7 +187,7 @@ func (s *session) endpointsAgain(clusters []*cache.Item) {
 	for _, it := range clusters {
 		name := it.Assignment
 		// Before the first request for endpoints nothing is known of what the client holds.
-		if name != "" && (l.sub == nil || l.version(name) != "" || l.inFlight(name)) {
+		if name != "" && (l.sub == nil && !s.empty || l.version(name) != "" || l.inFlight(name)) {
 			l.again(name)
 		}
 	}

@@ -72,7 +72,7 @@ func addresses(list []string) []netip.AddrPort {
 // serve is the life of a stream.
 func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) error {
 	st.server = s
-	st.session = newSession(s.limits, &s.intern, &s.memo, st.onDemand)
+	st.session = newSession(s.limits, &s.shared, st.onDemand)
 	st.session.after = st.adsHolds
 	s.enter(st)
 	defer func() {
