@@ -21,7 +21,6 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -36,8 +35,8 @@ const (
 	maxFile = 256 << 10
 )
 
-// meshd is the agent's one connection to meshd, kept open between signings. It
-// is used by one goroutine.
+// meshd is the agent's one connection to meshd, kept open where the next signing
+// is near. It is used by one goroutine.
 type meshd struct {
 	id      spiffeid.ID
 	address string
@@ -66,7 +65,6 @@ func (m *meshd) dial() error {
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: 10 * time.Second}),
 		grpc.WithReadBufferSize(0), grpc.WithWriteBufferSize(4<<10),
 	)
 	if err != nil {

@@ -12,6 +12,10 @@ const (
 	startBackoff = 3 * time.Second
 	maxBackoff   = 10 * time.Second
 	minLimit     = time.Second
+	// keepOpen is the longest wait for which the connection is kept: meshd's pings on one
+	// that is idle for longer cost more than a new one, beside 42 KB of its memory for each
+	// agent. With leaves of an hour meshd would end it before the next signing anyway.
+	keepOpen = 5 * time.Minute
 	// trustPoll is how often the trust file is read: kubelet updates it within a minute anyway.
 	trustPoll = 5 * time.Second
 	// wallCheck is how often a long sleep looks at the wall clock.
@@ -69,6 +73,9 @@ func (a *Agent) renew(ctx context.Context) {
 			failures, a.complaint = 0, ""
 			a.board.setSVID(svid)
 			wait = renewIn(svid.NotAfter().Sub(svid.Since), a.cfg.Rand())
+			if wait > keepOpen {
+				a.meshd.close()
+			}
 			a.cfg.Log.Info("certificate received", "id", svid.ID.String(),
 				"notAfter", svid.NotAfter().UTC(), "renewIn", wait.Round(time.Second))
 		}
