@@ -12,8 +12,10 @@ import (
 // the metric of the benchmark's output that is shown.
 func benchmarks() []struct{ pkg, name, unit, what string } {
 	return []struct{ pkg, name, unit, what string }{
-		{"pkg/ca", "BenchmarkSign", "ns/op", "CSR: verify, sign, check, in process"},
-		{"pkg/ca/service", "BenchmarkSign", "ns/op", "CSR: over gRPC and TLS, open connection, client included"},
+		{"pkg/ca", "BenchmarkSign", "cpu-us/op", "CSR: verify, sign, check, in process: CPU"},
+		{"pkg/ca/service", "BenchmarkSign/open", "cpu-us/op", "CSR: over gRPC and TLS, token included, open connection: CPU of the server"},
+		{"pkg/ca/service", "BenchmarkSign/new", "cpu-us/op", "CSR: the same, new connection"},
+		{"pkg/ca/service", "BenchmarkSign/new-mutual", "cpu-us/op", "CSR: the same, and the client shows a certificate"},
 		{"pkg/compile", "BenchmarkCompile/100-services", "ns/op", "compile 100 services, 300 pods, 200 policies"},
 		{"pkg/compile", "BenchmarkCompile/1000-services", "ns/op", "compile 1000 services, 3000 pods, 2000 policies"},
 		{"pkg/xds/envoy", "BenchmarkTranslate", "us/service", "translate, per service in a proxy's view"},

@@ -128,17 +128,3 @@ func TestWithoutPeer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-// BenchmarkSign is one signing over gRPC on an open connection, token included.
-func BenchmarkSign(b *testing.B) {
-	c := catest.New(b, ca.Lifetimes{}, nil)
-	client := connect(b, c, slog.New(slog.DiscardHandler))
-	_, csr := catest.CSR(b, &x509.CertificateRequest{})
-	a := attempt{metadata: []string{"Bearer " + c.Tokens.Token(b, "shop", "accounts", time.Now())}, csr: csr}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := sign(client, a); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

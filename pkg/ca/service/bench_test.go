@@ -25,12 +25,12 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/server"
 )
 
-// BenchmarkSignCPU is the CPU of one signing over gRPC with meshd's own options
+// BenchmarkSign is the CPU of one signing over gRPC with meshd's own options
 // and audit log, token included. The client is a process of its own, so that
 // cpu-us/op is the server's alone; client-cpu-us/op has no key and no CSR in
 // it. On a new connection the handshake is in both. A client that shows a
 // certificate brings a token nevertheless.
-func BenchmarkSignCPU(b *testing.B) {
+func BenchmarkSign(b *testing.B) {
 	for _, kind := range []struct {
 		name              string
 		mutual, reconnect bool
