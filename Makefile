@@ -36,7 +36,7 @@ images: ## Build the images of a release, for amd64 and arm64, into dist/
 
 bench: build ## Print the project's figures
 	go build -o bin/ ./test/bench ./examples/eazybank/demo
-	MESHD_ENVOY=$$(hack/envoy) bin/bench
+	envoy=$$(hack/envoy) && kube=$$(hack/kube etcd kube-apiserver) && MESHD_ENVOY=$$envoy MESHD_KUBE=$$kube bin/bench
 
 golden: ## Rewrite the golden files from what the code gives now
 	go test $$(grep -rl --include=*_test.go internal/golden pkg | xargs -n1 dirname | sort -u | sed s,^,./,) -update

@@ -86,6 +86,13 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
+// Open runs a cluster for a program that is no test, with the binaries of a
+// folder, until Close.
+func Open(folder string, o Options) (*Cluster, error) { return start(folder, o) }
+
+// Close ends what Open has started.
+func (c *Cluster) Close() error { return c.stop() }
+
 // Shared is a cluster that the tests of a package have in common; the zero
 // value is ready to use.
 type Shared struct {

@@ -31,12 +31,12 @@ func now() int64 {
 
 type traffic struct{ in, out atomic.Int64 }
 
-// crowd is many proxies of one workload, in a process of its own.
+// crowd is many proxies of some workloads, in a process of its own.
 type crowd struct {
 	address     string
-	config      *tls.Config
-	holder      *holder
+	workloads   []workload
 	wire, plain traffic
+	messages    atomic.Int64
 	resources   atomic.Int64
 	refused     atomic.Int64 // connections that ended before their proxy was settled
 	lost        atomic.Int64 // connections that ended later
@@ -45,44 +45,59 @@ type crowd struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	settled  int
-	had      map[int]int // marker of each proxy that is settled
+	holds    map[int]*held // of each proxy that has been settled
 	arrivals map[int][]int64
-	last     string // words of the last lost connection
+	burst    *[]stamp // nil where there is none
+	last     string   // words of the last lost connection
+}
+
+// workload is what its replicas have in common.
+type workload struct {
+	config *tls.Config
+	holder *holder
 }
 
 // order is what a crowd is told, one JSON object a line on its standard input.
 type order struct {
-	Do          string           `json:"do"`
-	Address     string           `json:"address,omitempty"`
-	Bundle      string           `json:"bundle,omitempty"`      // file
-	Certificate string           `json:"certificate,omitempty"` // file with the chain and the key
-	First       int              `json:"first,omitempty"`       // number of the first proxy
-	Proxies     int              `json:"proxies,omitempty"`
-	Change      int              `json:"change,omitempty"`
-	Assignments int              `json:"assignments,omitempty"`
-	Ask         []netip.AddrPort `json:"ask,omitempty"`
-	Down        int              `json:"down,omitempty"` // bytes of a message of the floor
-	Up          int              `json:"up,omitempty"`
+	Do        string          `json:"do"`
+	Address   string          `json:"address,omitempty"`
+	Bundle    string          `json:"bundle,omitempty"` // file
+	Workloads []workloadOrder `json:"workloads,omitempty"`
+	First     int             `json:"first,omitempty"` // number of the first proxy
+	Proxies   int             `json:"proxies,omitempty"`
+	Change    int             `json:"change,omitempty"`
+	Burst     *burst          `json:"burst,omitempty"`
+	Down      int             `json:"down,omitempty"` // bytes of a message of the floor
+	Up        int             `json:"up,omitempty"`
 }
 
-// account is what it answers, likewise on its standard output.
-type account struct {
-	Error     string  `json:"error,omitempty"`
-	At        []int64 `json:"at,omitempty"` // sorted, now()
-	Resources int64   `json:"resources,omitempty"`
-	Refused   int64   `json:"refused,omitempty"`
-	Lost      int64   `json:"lost,omitempty"`
-	Last      string  `json:"last,omitempty"`
-	WireIn    int64   `json:"wireIn,omitempty"`
-	WireOut   int64   `json:"wireOut,omitempty"`
-	PlainIn   int64   `json:"plainIn,omitempty"`
-	PlainOut  int64   `json:"plainOut,omitempty"`
+// workloadOrder is a workload of the proxies, which take turns.
+type workloadOrder struct {
+	Account     string           `json:"account"`
+	Certificate string           `json:"certificate"` // file with the chain and the key
+	Assignments int              `json:"assignments"`
+	Ask         []netip.AddrPort `json:"ask,omitempty"`
+}
+
+// answer is what it says, likewise on its standard output.
+type answer struct {
+	Error     string   `json:"error,omitempty"`
+	At        []int64  `json:"at,omitempty"` // sorted, now()
+	Latency   *latency `json:"latency,omitempty"`
+	Messages  int64    `json:"messages,omitempty"`
+	Resources int64    `json:"resources,omitempty"`
+	Refused   int64    `json:"refused,omitempty"`
+	Lost      int64    `json:"lost,omitempty"`
+	Last      string   `json:"last,omitempty"`
+	WireIn    int64    `json:"wireIn,omitempty"`
+	WireOut   int64    `json:"wireOut,omitempty"`
+	PlainIn   int64    `json:"plainIn,omitempty"`
+	PlainOut  int64    `json:"plainOut,omitempty"`
 }
 
 // beCrowd obeys until its input ends.
 func beCrowd(ctx context.Context) error {
-	c := &crowd{had: map[int]int{}, arrivals: map[int][]int64{}}
+	c := &crowd{holds: map[int]*held{}, arrivals: map[int][]int64{}}
 	c.changed = sync.NewCond(&c.mu)
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
@@ -92,11 +107,10 @@ func beCrowd(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		at, err := c.obey(ctx, o)
-		a := account{
-			At: at, Resources: c.resources.Load(), Refused: c.refused.Load(), Lost: c.lost.Load(),
-			WireIn: c.wire.in.Load(), WireOut: c.wire.out.Load(), PlainIn: c.plain.in.Load(), PlainOut: c.plain.out.Load(),
-		}
+		a := answer{}
+		err := c.obey(ctx, o, &a)
+		a.Messages, a.Resources, a.Refused, a.Lost = c.messages.Load(), c.resources.Load(), c.refused.Load(), c.lost.Load()
+		a.WireIn, a.WireOut, a.PlainIn, a.PlainOut = c.wire.in.Load(), c.wire.out.Load(), c.plain.in.Load(), c.plain.out.Load()
 		c.mu.Lock()
 		a.Last = c.last
 		c.mu.Unlock()
@@ -109,45 +123,55 @@ func beCrowd(ctx context.Context) error {
 	}
 }
 
-func (c *crowd) obey(ctx context.Context, o order) ([]int64, error) {
+func (c *crowd) obey(ctx context.Context, o order, a *answer) (err error) {
 	switch o.Do {
 	case "connect":
 		return c.connect(ctx, o)
 	case "await":
-		return c.await(o.Change)
+		a.At, err = c.await(o.Change)
+	case "burst":
+		c.beginBurst()
+	case "burst-end":
+		a.Latency, err = c.endBurst(o.Burst)
 	case "stall":
-		return nil, c.stall(ctx, o)
+		return c.stall(ctx, o)
 	case "floor":
-		var err error
-		c.floor, err = openFloor(ctx, c.config, o)
-		return nil, err
+		c.floor, err = openFloor(ctx, c.workloads[0].config, o)
 	case "floor-await":
-		return c.floor.await()
+		a.At, err = c.floor.await()
 	case "count":
-		return nil, nil
+	default:
+		return fmt.Errorf("no order %q", o.Do)
 	}
-	return nil, fmt.Errorf("no order %q", o.Do)
+	return err
 }
 
 // connect starts proxies, all at once, and waits until they have everything.
-func (c *crowd) connect(ctx context.Context, o order) ([]int64, error) {
+func (c *crowd) connect(ctx context.Context, o order) error {
 	td := spiffeid.RequireTrustDomainFromString(trustDomain)
 	bundle, err := x509bundle.Load(td, o.Bundle)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	certificate, err := tls.LoadX509KeyPair(o.Certificate, o.Certificate)
-	if err != nil {
-		return nil, err
+	c.address = o.Address
+	for _, w := range o.Workloads {
+		certificate, err := tls.LoadX509KeyPair(w.Certificate, w.Certificate)
+		if err != nil {
+			return err
+		}
+		config := tlsconfig.TLSClientConfig(bundle, tlsconfig.AuthorizeMemberOf(td))
+		config.MinVersion, config.NextProtos = tls.VersionTLS13, []string{"h2"}
+		config.Certificates = []tls.Certificate{certificate}
+		c.workloads = append(c.workloads, workload{config, newHolder(w.Account, w.Ask, w.Assignments)})
 	}
-	c.address, c.config = o.Address, tlsconfig.TLSClientConfig(bundle, tlsconfig.AuthorizeMemberOf(td))
-	c.config.MinVersion, c.config.NextProtos = tls.VersionTLS13, []string{"h2"}
-	c.config.Certificates = []tls.Certificate{certificate}
-	c.holder = newHolder(o.Ask, o.Assignments)
 	for i := range o.Proxies {
-		go c.live(ctx, &proxy{crowd: c, number: o.First + i, held: &held{}})
+		go c.live(ctx, c.proxy(o.First+i))
 	}
-	return nil, c.wait(func() bool { return c.settled >= o.Proxies })
+	return c.wait(patience, func() bool { return len(c.holds) >= o.Proxies })
+}
+
+func (c *crowd) proxy(number int) *proxy {
+	return &proxy{crowd: c, workload: c.workloads[number%len(c.workloads)], number: number, held: &held{}}
 }
 
 // live connects again as often as the connection ends, with what the proxy holds.
@@ -175,29 +199,36 @@ func (c *crowd) live(ctx context.Context, p *proxy) {
 
 // took notes what a proxy has received.
 func (c *crowd) took(p *proxy, s step, at int64) {
+	c.messages.Add(1)
 	c.resources.Add(int64(s.resources))
 	c.newest.Store(s.next)
-	if !s.moved && !s.next.settled {
+	if len(s.moves) == 0 && !s.next.settled {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.had[p.number]; !known && s.next.settled {
-		c.settled++
-		c.had[p.number] = s.next.marker
-		c.changed.Broadcast()
+	if before, known := c.holds[p.number]; known || s.next.settled {
+		c.holds[p.number] = s.next
+		if before != s.next {
+			c.changed.Broadcast()
+		}
 	}
 	if s.moved {
 		c.arrivals[s.next.marker] = append(c.arrivals[s.next.marker], at)
 		c.changed.Broadcast()
+	}
+	if c.burst != nil {
+		for _, m := range s.moves {
+			*c.burst = append(*c.burst, stamp{m, at})
+		}
 	}
 }
 
 // patience is how long anything may take.
 const patience = 5 * time.Minute
 
-func (c *crowd) wait(holds func() bool) error {
-	timer := time.AfterFunc(patience, func() {
+func (c *crowd) wait(limit time.Duration, holds func() bool) error {
+	timer := time.AfterFunc(limit, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.changed.Broadcast()
@@ -207,8 +238,8 @@ func (c *crowd) wait(holds func() bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !holds() {
-		if time.Since(began) >= patience {
-			return fmt.Errorf("not after %s: %d proxies are settled; last error %q; somebody has %s", patience, c.settled, c.last, c.newest.Load())
+		if time.Since(began) >= limit {
+			return fmt.Errorf("not after %s: %d proxies are settled; last error %q; somebody has %s", limit, len(c.holds), c.last, c.newest.Load())
 		}
 		c.changed.Wait()
 	}
@@ -218,9 +249,9 @@ func (c *crowd) wait(holds func() bool) error {
 // await gives when each proxy had a change.
 func (c *crowd) await(change int) ([]int64, error) {
 	var at []int64
-	err := c.wait(func() bool {
+	err := c.wait(patience, func() bool {
 		at = c.arrivals[change]
-		return len(at) >= c.settled
+		return len(at) >= len(c.holds)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("change %d has reached %d: %w", change, len(at), err)
@@ -235,7 +266,8 @@ func (c *crowd) await(change int) ([]int64, error) {
 // stall opens connections that ask for everything and never read.
 func (c *crowd) stall(ctx context.Context, o order) error {
 	for i := range o.Proxies {
-		p := &proxy{crowd: c, number: o.First + i, held: &held{}, idle: true}
+		p := c.proxy(o.First + i)
+		p.idle = true
 		if err := p.dial(ctx); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -19,10 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
@@ -33,54 +29,39 @@ import (
 	"github.com/meshd-io/meshd/pkg/ca/cav1"
 )
 
-const (
-	tokenIssuer = "https://bench.example"
-	trustDomain = "cluster.local"
-)
+const trustDomain = "cluster.local"
 
-// daemon is a `meshd serve` of its own, with the issuer of its tokens.
+// daemon is a `meshd serve` of its own.
 type daemon struct {
 	cmd     *exec.Cmd
 	address string // of gRPC
 	web     string
+	admin   string // socket
+	anchor  string // file with the roots
 	bundle  *x509bundle.Bundle
-	key     *ecdsa.PrivateKey // of the token issuer
 }
 
-// startDaemon serves a folder and waits until it is ready.
-func startDaemon(ctx context.Context, bin, state, config string) (*daemon, error) {
-	d := &daemon{}
+// startDaemon runs meshd with what it keeps in a folder, and waits until it is ready.
+func startDaemon(ctx context.Context, bin, dir string, args ...string) (*daemon, error) {
+	d := &daemon{admin: filepath.Join(dir, "admin.sock")}
 	var err error
-	if d.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return nil, err
-	}
-	keys := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: d.key.Public(), KeyID: "bench", Algorithm: "ES256", Use: "sig"}}}
-	raw, err := json.Marshal(keys)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return nil, err
-	}
-	jwks := filepath.Join(state, "jwks.json")
-	if err := os.WriteFile(jwks, raw, 0o600); err != nil {
-		return nil, err
-	}
 	if d.address, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
 	if d.web, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
-	d.cmd = exec.CommandContext(ctx, filepath.Join(bin, "meshd"), "serve", "--config", config, "--state-dir", state, // our own binary
-		"--grpc-address", d.address, "--http-address", d.web, "--admin-socket", filepath.Join(state, "admin.sock"),
-		"--token-issuer", tokenIssuer, "--token-jwks", jwks, "--cidrs", "10.244.0.0/16,10.96.0.0/16", "--log-level", "error")
-	if err := d.launch(ctx); err != nil {
-		return nil, err
-	}
-	td := spiffeid.RequireTrustDomainFromString(trustDomain)
-	d.bundle, err = x509bundle.Load(td, filepath.Join(state, "root.crt"))
-	return d, err
+	d.cmd = exec.CommandContext(ctx, filepath.Join(bin, "meshd"), append([]string{"serve", // our own binary
+		"--grpc-address", d.address, "--http-address", d.web, "--admin-socket", d.admin, "--cidrs", cidrs, "--log-level", "error"}, args...)...)
+	return d, d.launch(ctx)
+}
+
+// trust says by which roots meshd is known.
+func (d *daemon) trust(anchor string) error {
+	d.anchor = anchor
+	var err error
+	d.bundle, err = x509bundle.Load(spiffeid.RequireTrustDomainFromString(trustDomain), anchor)
+	return err
 }
 
 func (d *daemon) launch(ctx context.Context) error {
@@ -139,6 +120,30 @@ func (d *daemon) goMemory() (heap, stacks float64, err error) {
 	return heap / (1 << 20), stacks / (1 << 20), nil
 }
 
+// collect has the garbage collector run.
+func (d *daemon) collect(ctx context.Context) error {
+	operator := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", d.admin)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://meshd/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := operator.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", req.URL, resp.Status)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
 func (d *daemon) stop() {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	_ = d.cmd.Wait() // ended by the signal
@@ -151,24 +156,6 @@ func freeAddress(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
-}
-
-// token is a bound service-account token of a client's pod.
-func (d *daemon) token(client int) (string, error) {
-	now := time.Now()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: d.key, KeyID: "bench"}}, nil)
-	if err != nil {
-		return "", err
-	}
-	return jwt.Signed(signer).Claims(map[string]any{
-		"iss": tokenIssuer, "aud": []string{"meshd"}, "sub": "system:serviceaccount:shop:" + clientAccount,
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
-		"kubernetes.io": map[string]any{
-			"namespace":      "shop",
-			"serviceaccount": map[string]any{"name": clientAccount, "uid": "sa-client"},
-			"pod":            map[string]any{"name": clientName(client), "uid": clientUID(client)},
-		},
-	}).Serialize()
 }
 
 // dial opens a connection as a proxy does; without a certificate as an agent does at first.
@@ -191,11 +178,7 @@ type signer struct {
 	csr    []byte
 }
 
-func (d *daemon) signer(conn *grpc.ClientConn) (*signer, error) {
-	token, err := d.token(0)
-	if err != nil {
-		return nil, err
-	}
+func newSigner(conn *grpc.ClientConn, token string) (*signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err

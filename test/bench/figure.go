@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -58,10 +59,10 @@ func printTable(out io.Writer, figures []figure) error {
 
 // number has three digits that count.
 func number(v float64) string {
-	switch {
-	case v >= 100 || v == 0:
+	switch size := math.Abs(v); {
+	case size >= 100 || v == 0:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case size >= 10:
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.2f", v)

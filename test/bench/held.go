@@ -22,11 +22,18 @@ import (
 // held is what a proxy holds and has asked for. It is immutable and shared: proxies
 // that have received the same have the same pointer.
 type held struct {
-	id       uint64                           // from the contents, whatever the way to them
-	versions map[envoy.Type]map[string]string // name to version
-	asked    map[envoy.Type][]string          // sorted; endpoints and routes
-	marker   int                              // of the newest change that is held
-	settled  bool                             // everything that was asked for is there
+	id        uint64                       // from the contents, whatever the way to them
+	versions  map[envoy.Type]table[string] // by name
+	asked     map[envoy.Type][]string      // sorted; endpoints and routes
+	endpoints table[assignment]            // by name
+	marker    int                          // of the newest change that is held
+	settled   bool                         // everything that was asked for is there
+}
+
+// assignment is where a service's endpoints are.
+type assignment struct {
+	marker    int
+	addresses string // sorted
 }
 
 // String counts what is held and asked for, by type.
@@ -36,7 +43,7 @@ func (p *held) String() string {
 	}
 	var out []string
 	for typ, list := range p.versions {
-		out = append(out, fmt.Sprintf("%d of %s", len(list), typ))
+		out = append(out, fmt.Sprintf("%d of %s", list.size, typ))
 	}
 	for typ, list := range p.asked {
 		out = append(out, fmt.Sprintf("%d asked of %s", len(list), typ))
@@ -49,8 +56,12 @@ type step struct {
 	next      *held
 	answer    []byte // gRPC messages: the acknowledgement, then what is asked for next
 	resources int
-	moved     bool // the marker
+	moves     []move
+	moved     bool // the newest marker
 }
+
+// move is a service's new marker.
+type move struct{ service, from, to int }
 
 // holder computes each step once, however many proxies take it.
 type holder struct {
@@ -58,6 +69,7 @@ type holder struct {
 	seed         maphash.Seed
 	steps        map[stepKey]step
 	states       map[uint64]*held
+	account      string
 	destinations []netip.AddrPort // asked for on demand; none where everything is sent
 	assignments  int              // that a settled proxy has at least
 }
@@ -71,8 +83,11 @@ type stepKey struct {
 // maxSteps bounds the memory of a holder.
 const maxSteps = 1 << 14
 
-func newHolder(destinations []netip.AddrPort, assignments int) *holder {
-	return &holder{seed: maphash.MakeSeed(), steps: map[stepKey]step{}, states: map[uint64]*held{}, destinations: destinations, assignments: assignments}
+func newHolder(account string, destinations []netip.AddrPort, assignments int) *holder {
+	return &holder{
+		seed: maphash.MakeSeed(), steps: map[stepKey]step{}, states: map[uint64]*held{},
+		account: account, destinations: destinations, assignments: assignments,
+	}
 }
 
 // take gives what a response does; it keeps nothing of message.
@@ -109,42 +124,60 @@ func (h *holder) compute(from *held, gate bool, message []byte) (step, error) {
 	}
 	to := &held{id: from.id, versions: maps.Clone(from.versions), asked: maps.Clone(from.asked), marker: from.marker}
 	if to.versions == nil {
-		to.versions, to.asked = map[envoy.Type]map[string]string{}, map[envoy.Type][]string{}
+		to.versions, to.asked = map[envoy.Type]table[string]{}, map[envoy.Type][]string{}
 	}
-	mine := maps.Clone(to.versions[typ])
-	if mine == nil {
-		mine = map[string]string{}
-	}
-	to.versions[typ] = mine
+	versions, endpoints := from.versions[typ].change(), from.endpoints.change()
+	out := step{next: to, resources: len(resp.GetResources())}
 	var of envoy.Type
 	var names []string
 	for _, r := range resp.GetResources() {
-		to.id ^= h.sum(typ, r.GetName(), mine[r.GetName()]) ^ h.sum(typ, r.GetName(), r.GetVersion())
-		mine[r.GetName()] = r.GetVersion()
-		wants, name, marker, err := reads(typ, r)
+		name := r.GetName()
+		before, _ := versions.get(name)
+		to.id ^= h.sum(typ, name, before) ^ h.sum(typ, name, r.GetVersion())
+		versions.set(name, r.GetVersion())
+		wants, wanted, err := reads(typ, r)
 		if err != nil {
 			return step{}, err
 		}
-		if name != "" {
-			of, names = wants, append(names, name)
+		if wanted != "" {
+			of, names = wants, append(names, wanted)
 		}
-		to.marker = max(to.marker, marker)
+		if typ != envoy.EndpointType {
+			continue
+		}
+		a, err := assigned(r)
+		if err != nil {
+			return step{}, err
+		}
+		if b, _ := endpoints.get(name); a.marker > b.marker {
+			out.moves = append(out.moves, move{serviceOf(name), b.marker, a.marker})
+		}
+		endpoints.set(name, a)
+		to.marker = max(to.marker, a.marker)
 	}
 	for _, name := range resp.GetRemovedResources() {
-		to.id ^= h.sum(typ, name, mine[name])
-		delete(mine, name)
+		before, _ := versions.get(name)
+		to.id ^= h.sum(typ, name, before)
+		versions.remove(name)
+		if typ == envoy.EndpointType {
+			endpoints.remove(name)
+		}
 	}
+	to.versions[typ], to.endpoints = versions.table, endpoints.table
 	requests := []*discoveryv3.DeltaDiscoveryRequest{{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}}
-	if fresh := without(names, to.asked[of]); len(fresh) > 0 {
+	fresh := without(names, to.asked[of])
+	if len(fresh) > 0 {
 		for _, name := range fresh {
 			to.id ^= h.sum(of, name, "asked")
 		}
 		to.asked[of] = slices.Sorted(slices.Values(slices.Concat(to.asked[of], fresh)))
 		requests = append(requests, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(of), ResourceNamesSubscribe: fresh})
 	}
-	to.settled = h.settled(to)
-	answer, err := encode(requests...)
-	return step{next: to, answer: answer, resources: len(resp.GetResources()), moved: to.marker > from.marker}, err
+	to.settled = from.settled && len(fresh)+len(resp.GetRemovedResources()) == 0 || h.settled(to)
+	out.moved = to.marker > from.marker
+	var err error
+	out.answer, err = encode(requests...)
+	return out, err
 }
 
 // sum of a version of a resource; of none it is 0.
@@ -157,42 +190,54 @@ func (h *holder) sum(typ envoy.Type, name, version string) uint64 {
 
 func (h *holder) settled(p *held) bool {
 	for typ, names := range p.asked {
-		if len(without(names, slices.Collect(maps.Keys(p.versions[typ])))) > 0 {
-			return false
+		for _, name := range names {
+			if _, has := p.versions[typ].get(name); !has {
+				return false
+			}
 		}
 	}
-	return len(p.versions[envoy.OnDemandType]) >= len(h.destinations) && len(p.versions[envoy.ListenerType]) > 0 &&
-		len(p.versions[envoy.EndpointType]) >= h.assignments && len(p.versions[envoy.ScopedRouteType]) >= h.assignments
+	return p.versions[envoy.OnDemandType].size >= len(h.destinations) && p.versions[envoy.ListenerType].size > 0 &&
+		p.versions[envoy.EndpointType].size >= h.assignments && p.versions[envoy.ScopedRouteType].size >= h.assignments
 }
 
-// reads gives what a resource makes an Envoy ask for, and the marker in it.
-func reads(typ envoy.Type, r *discoveryv3.Resource) (of envoy.Type, name string, marker int, err error) {
+// reads gives what a resource makes an Envoy ask for.
+func reads(typ envoy.Type, r *discoveryv3.Resource) (of envoy.Type, name string, err error) {
 	switch typ {
 	case envoy.ClusterType:
 		var m clusterv3.Cluster
 		if err = r.GetResource().UnmarshalTo(&m); err == nil && m.GetType() == clusterv3.Cluster_EDS {
-			return envoy.EndpointType, m.GetName(), 0, nil
+			return envoy.EndpointType, m.GetName(), nil
 		}
 	case envoy.ScopedRouteType:
 		var m routev3.ScopedRouteConfiguration
 		err = r.GetResource().UnmarshalTo(&m)
-		return envoy.RouteType, m.GetRouteConfigurationName(), 0, err
-	case envoy.EndpointType:
-		if !strings.Contains(r.GetName(), serviceName(0)) {
-			return "", "", 0, nil
-		}
-		var m endpointv3.ClusterLoadAssignment
-		err = r.GetResource().UnmarshalTo(&m)
-		for _, l := range m.GetEndpoints() {
-			for _, e := range l.GetLbEndpoints() {
-				marker = max(marker, markerOf(e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress()))
-			}
+		return envoy.RouteType, m.GetRouteConfigurationName(), err
+	}
+	return "", "", err
+}
+
+func assigned(r *discoveryv3.Resource) (assignment, error) {
+	var m endpointv3.ClusterLoadAssignment
+	if err := r.GetResource().UnmarshalTo(&m); err != nil {
+		return assignment{}, err
+	}
+	var out assignment
+	var addresses []string
+	for _, l := range m.GetEndpoints() {
+		for _, e := range l.GetLbEndpoints() {
+			a := e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress()
+			addresses, out.marker = append(addresses, a), max(out.marker, markerOf(a))
 		}
 	}
-	return "", "", marker, err
+	slices.Sort(addresses)
+	out.addresses = strings.Join(addresses, " ")
+	return out, nil
 }
 
 func without(names, known []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
 	has := map[string]bool{}
 	for _, n := range known {
 		has[n] = true
@@ -215,7 +260,7 @@ func encode(requests ...*discoveryv3.DeltaDiscoveryRequest) ([]byte, error) {
 
 // greeting is the first requests of a proxy on both of its streams; the gate's are empty where it asks for nothing.
 func (h *holder) greeting(node int, from *held) (ads, gate []byte, err error) {
-	who := newClient(node, nil, nil).node
+	who := nodeOf(node, h.account)
 	var requests []*discoveryv3.DeltaDiscoveryRequest
 	for i, t := range []envoy.Type{
 		envoy.ClusterType, envoy.EndpointType, envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType,
@@ -224,7 +269,7 @@ func (h *holder) greeting(node int, from *held) (ads, gate []byte, err error) {
 			continue
 		}
 		r := &discoveryv3.DeltaDiscoveryRequest{
-			TypeUrl: string(t), ResourceNamesSubscribe: from.asked[t], InitialResourceVersions: from.versions[t],
+			TypeUrl: string(t), ResourceNamesSubscribe: from.asked[t], InitialResourceVersions: maps.Collect(from.versions[t].all()),
 		}
 		if i == 0 {
 			r.Node = who
@@ -235,7 +280,7 @@ func (h *holder) greeting(node int, from *held) (ads, gate []byte, err error) {
 		return ads, nil, err
 	}
 	r := &discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: string(envoy.ClusterType), Node: who, InitialResourceVersions: from.versions[envoy.OnDemandType],
+		TypeUrl: string(envoy.ClusterType), Node: who, InitialResourceVersions: maps.Collect(from.versions[envoy.OnDemandType].all()),
 	}
 	for _, d := range h.destinations {
 		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, envoy.GateCluster(d))

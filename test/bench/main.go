@@ -1,8 +1,8 @@
 // Command bench measures meshd on this machine and prints one table, or JSON.
-// It asserts nothing: figures are for people to read, on a machine that they
-// know. docs/performance.md says how each one is taken.
+// Of figures it asserts nothing: they are for people to read, on a machine that
+// they know. That proxies have another state than they should is an error. docs/performance.md says how each one is taken.
 //
-//	bench [-json] [-only functions|wire|scale|lab|demo] [-bin bin] [-proxies N] [-services N] [-settle D]
+//	bench [-json] [-only functions|wire|scale|lab|demo] [-bin bin], and what -help says of the part scale
 package main
 
 import (
@@ -45,12 +45,15 @@ type section struct {
 }
 
 func runAll(ctx context.Context) error {
-	asJSON := flag.Bool("json", false, "print JSON")
-	only := flag.String("only", "", "one section: functions, wire, scale, lab or demo")
-	bin := flag.String("bin", "bin", "folder of meshd, meshd-agent, eazybank, demo and bench")
+	flags := flag.NewFlagSet("bench", flag.ExitOnError) // libraries have put theirs into flag.CommandLine
+	asJSON := flags.Bool("json", false, "print JSON")
+	only := flags.String("only", "", "one section: functions, wire, scale, lab or demo")
+	bin := flags.String("bin", "bin", "folder of meshd, meshd-agent, eazybank, demo and bench")
 	var size scaleSize
-	size.register(flag.CommandLine)
-	flag.Parse()
+	size.register(flags)
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
 	dir, err := filepath.Abs(*bin)
 	if err != nil {
 		return err

@@ -2,121 +2,157 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 )
 
-// meshFiles is a folder of a mesh: services with two pods and a policy each,
-// and clients that are pods of one workload.
-type meshFiles struct {
-	dir               string
-	services, clients int
-}
+// mesh is what is measured: services with two pods and a policy each, and
+// clients, which are pods of some workloads.
+type mesh struct{ services, clients, workloads int }
 
-func (m meshFiles) write() error {
-	if err := os.MkdirAll(m.dir, 0o755); err != nil {
-		return err
-	}
-	var pods strings.Builder
-	for i := range m.clients {
-		fmt.Fprintf(&pods, podYAML, clientName(i), clientAccount, clientAccount, clientAccount, fmt.Sprintf("10.244.%d.%d", 200+i/250, i%250+1))
-	}
-	err := m.put("clients.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"+pods.String())
-	for i := 0; i < m.services && err == nil; i++ {
-		name := serviceName(i)
-		text := fmt.Sprintf(serviceYAML, name, serviceAddress(i), name, name, name)
-		for j := range 2 {
-			text += fmt.Sprintf(podYAML, fmt.Sprintf("%s-%d", name, j), name, name, name, endpointAddress(i, j))
-		}
-		if err = m.put(name+".yaml", text); err == nil {
-			err = m.endpoints(i, 1)
-		}
-	}
-	return err
-}
-
-// endpoints writes a service's slice with so many of its pods.
-func (m meshFiles) endpoints(service, count int) error {
-	name := serviceName(service)
-	text := fmt.Sprintf(sliceYAML, name, name)
-	for j := range count {
-		text += fmt.Sprintf("- {addresses: [%s], conditions: {ready: true}}\n", endpointAddress(service, j))
-	}
-	return m.put(name+"-slice.yaml", text)
-}
-
-// mark writes the first service's slice with an endpoint whose address is the number of the change.
-func (m meshFiles) mark(change int) error {
-	name := serviceName(0)
-	text := fmt.Sprintf(sliceYAML, name, name)
-	for _, address := range []string{endpointAddress(0, 0), markerAddress(change)} {
-		text += fmt.Sprintf("- {addresses: [%s], conditions: {ready: true}}\n", address)
-	}
-	return m.put(name+"-slice.yaml", text)
-}
-
-// annotate changes the first service's slice in a way that no proxy need know of.
-func (m meshFiles) annotate(change int) error {
-	name := serviceName(0) + "-slice.yaml"
-	raw, err := os.ReadFile(filepath.Join(m.dir, name))
-	if err != nil {
-		return err
-	}
-	return m.put(name, strings.Replace(string(raw), "namespace: shop,", fmt.Sprintf(`namespace: shop, annotations: {n: "%d"},`, change), 1))
-}
-
-// put replaces a file whole.
-func (m meshFiles) put(name, text string) error {
-	path := filepath.Join(m.dir, name)
-	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil { // nothing secret
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
-const clientAccount = "client"
+const (
+	namespace = "shop"
+	nodeName  = "bench"
+	// cidrs are the networks of the services and the pods.
+	cidrs = "10.96.0.0/12,10.244.0.0/16"
+)
 
 func clientName(i int) string  { return fmt.Sprintf("client-%d", i) }
-func clientUID(i int) string   { return "uid-" + clientName(i) }
 func serviceName(i int) string { return fmt.Sprintf("app-%04d", i) }
 
-func serviceAddress(i int) string { return fmt.Sprintf("10.96.%d.%d", i/250, i%250+1) }
+// account of a workload of clients.
+func account(workload int) string { return fmt.Sprintf("clients-%d", workload) }
+
+// workloadOf a client: they take turns.
+func (m mesh) workloadOf(client int) int { return client % m.workloads }
+
+// serviceOf gives the service that a resource is of; -1 for none.
+func serviceOf(resource string) int {
+	_, rest, found := strings.Cut(resource, "app-")
+	if !found || len(rest) < 4 {
+		return -1
+	}
+	i, err := strconv.Atoi(rest[:4])
+	if err != nil {
+		return -1
+	}
+	return i
+}
+
+func serviceAddress(i int) string { return fmt.Sprintf("10.97.%d.%d", i/250, i%250+1) }
 
 func endpointAddress(i, j int) string { return fmt.Sprintf("10.244.%d.%d", j*100+i/250, i%250+1) }
 
-const podYAML = `---
-apiVersion: v1
-kind: Pod
-metadata: {name: %[1]s, namespace: shop, uid: uid-%[1]s, labels: {app: %[2]s}}
-spec:
-  serviceAccountName: %[3]s
-  initContainers: [{name: meshd-proxy, image: envoy, restartPolicy: Always}]
-  containers: [{name: %[4]s, image: app, ports: [{name: http, containerPort: 8080}]}]
-status: {phase: Running, podIP: %[5]s, podIPs: [{ip: %[5]s}]}
-`
+func clientAddress(i int) string { return fmt.Sprintf("10.244.%d.%d", 200+i/250, i%250+1) }
 
-const serviceYAML = `apiVersion: v1
-kind: Service
-metadata: {name: %[1]s, namespace: shop}
-spec:
-  clusterIP: %[2]s
-  clusterIPs: [%[2]s]
-  selector: {app: %[3]s}
-  ports: [{name: http, port: 80, targetPort: http}]
----
-apiVersion: meshd.io/v1alpha1
-kind: TrafficPolicy
-metadata: {name: %[4]s, namespace: shop}
-spec:
-  targetRefs: [{kind: Service, name: %[5]s}]
-  timeout: {request: 5s}
-`
+func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
 
-const sliceYAML = `apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: %[1]s-1, namespace: shop, labels: {kubernetes.io/service-name: %[2]s}}
-addressType: IPv4
-ports: [{name: http, port: 8080, protocol: TCP}]
-endpoints:
-`
+func podOf(name, app, account, address string) *corev1.Pod {
+	always := corev1.ContainerRestartPolicyAlways
+	p := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: named(name),
+		Spec: corev1.PodSpec{
+			NodeName: nodeName, ServiceAccountName: account,
+			InitContainers: []corev1.Container{{Name: "meshd-proxy", Image: "envoy", RestartPolicy: &always}},
+			Containers:     []corev1.Container{{Name: "app", Image: "app", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}},
+		},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, PodIP: address, PodIPs: []corev1.PodIP{{IP: address}},
+			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		},
+	}
+	p.UID, p.Labels = podUID(name), map[string]string{"app": app}
+	return p
+}
+
+// podUID is a pod's where nobody else gives it one.
+func podUID(name string) types.UID { return types.UID("uid-" + name) }
+
+func (m mesh) clientPod(i int) *corev1.Pod {
+	a := account(m.workloadOf(i))
+	return podOf(clientName(i), a, a, clientAddress(i))
+}
+
+// parts of a service, without its endpoints.
+func (m mesh) parts(i int) []client.Object {
+	name, address := serviceName(i), serviceAddress(i)
+	out := []client.Object{
+		&corev1.Service{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+			ObjectMeta: named(name),
+			Spec: corev1.ServiceSpec{
+				ClusterIP: address, ClusterIPs: []string{address}, Selector: map[string]string{"app": name},
+				Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("http")}},
+			},
+		},
+		&meshv1a1.TrafficPolicy{
+			TypeMeta:   metav1.TypeMeta{APIVersion: meshv1a1.GroupVersion.String(), Kind: "TrafficPolicy"},
+			ObjectMeta: named(name),
+			Spec: meshv1a1.TrafficPolicySpec{
+				TargetRefs:      []meshv1a1.TargetRef{{Kind: "Service", Name: name}},
+				TrafficSettings: meshv1a1.TrafficSettings{Timeout: &meshv1a1.Timeout{Request: "5s"}},
+			},
+		},
+	}
+	for j := range 2 {
+		out = append(out, podOf(fmt.Sprintf("%s-%d", name, j), name, name, endpointAddress(i, j)))
+	}
+	return out
+}
+
+// slice is a service's, with these addresses.
+func slice(service int, addresses []string) *discoveryv1.EndpointSlice {
+	name, port, protocol, portName, ready := serviceName(service), int32(8080), corev1.ProtocolTCP, "http", true
+	out := &discoveryv1.EndpointSlice{
+		TypeMeta:    metav1.TypeMeta{APIVersion: discoveryv1.SchemeGroupVersion.String(), Kind: "EndpointSlice"},
+		ObjectMeta:  named(name + "-1"),
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &portName, Port: &port, Protocol: &protocol}},
+	}
+	out.Labels = map[string]string{discoveryv1.LabelServiceName: name}
+	for _, a := range addresses {
+		e := discoveryv1.Endpoint{Addresses: []string{a}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}
+		for j := range 2 {
+			if a == endpointAddress(service, j) {
+				e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: fmt.Sprintf("%s-%d", name, j)}
+			}
+		}
+		out.Endpoints = append(out.Endpoints, e)
+	}
+	return out
+}
+
+// meshConfig gives every proxy all destinations, or what its workload has used.
+func meshConfig(all bool) *meshv1a1.MeshConfig {
+	out := &meshv1a1.MeshConfig{
+		TypeMeta:   metav1.TypeMeta{APIVersion: meshv1a1.GroupVersion.String(), Kind: "MeshConfig"},
+		ObjectMeta: metav1.ObjectMeta{Name: "default"},
+	}
+	out.Spec.Scope = "Learned"
+	if all {
+		out.Spec.Scope = "All"
+	}
+	return out
+}
+
+// used are the services that a workload calls: the first, which all call, and some of its own.
+func (m mesh) used(workload, count int) []int {
+	count = min(count, m.services)
+	out := []int{0}
+	for i := range count - 1 {
+		out = append(out, 1+(workload*(count-1)+i)%(m.services-1))
+	}
+	slices.Sort(out)
+	return out
+}

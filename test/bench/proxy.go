@@ -35,11 +35,12 @@ func (c counted) Write(b []byte) (int, error) {
 // proxy is one simulated sidecar: HTTP/2 frames without a gRPC library, one
 // goroutine, and a buffer for the response that is being read.
 type proxy struct {
-	crowd  *crowd
-	number int
-	held   *held
-	conn   net.Conn
-	framer *http2.Framer
+	crowd    *crowd
+	workload workload
+	number   int
+	held     *held
+	conn     net.Conn
+	framer   *http2.Framer
 	// Parts of a response, of both streams.
 	parts [2]bytes.Buffer
 	owed  uint32 // bytes that the connection's window lacks
@@ -69,7 +70,7 @@ func (p *proxy) dial(ctx context.Context) error {
 			return errors.Join(err, raw.Close())
 		}
 	}
-	outer := tls.Client(counted{raw, &p.crowd.wire.in, &p.crowd.wire.out}, p.crowd.config)
+	outer := tls.Client(counted{raw, &p.crowd.wire.in, &p.crowd.wire.out}, p.workload.config)
 	if err := outer.HandshakeContext(ctx); err != nil {
 		return errors.Join(err, raw.Close())
 	}
@@ -88,7 +89,7 @@ func (p *proxy) dial(ctx context.Context) error {
 }
 
 func (p *proxy) greet() error {
-	ads, gate, err := p.crowd.holder.greeting(p.number, p.held)
+	ads, gate, err := p.workload.holder.greeting(p.number, p.held)
 	if err != nil {
 		return err
 	}
@@ -225,7 +226,7 @@ func (p *proxy) data(f *http2.DataFrame) error {
 			return nil
 		}
 		at := now()
-		s, err := p.crowd.holder.take(p.held, f.StreamID == gateStream, raw[5:size])
+		s, err := p.workload.holder.take(p.held, f.StreamID == gateStream, raw[5:size])
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 // usage is CPU and traffic, up to a point in time.
 type usage struct {
 	cpu time.Duration
-	account
+	answer
 }
 
 func (r *scaleRun) usage(c *child) (usage, error) {
@@ -28,10 +28,11 @@ func (r *scaleRun) usage(c *child) (usage, error) {
 
 // changes of endpoints, in turn with rounds of the floor.
 func (r *scaleRun) changes(ctx context.Context, c *child) error {
-	if _, _, err := r.series(c, 1); err != nil { // the first one warms up
+	if _, err := r.series(ctx, c, 1); err != nil { // the first one warms up
 		return err
 	}
-	var from, spread, floor []time.Duration
+	var all series
+	var floor []time.Duration
 	var cpu, floorCPU time.Duration
 	var f *floorRun
 	var down, up, wire int64
@@ -40,11 +41,11 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 		if err != nil {
 			return err
 		}
-		some, after, err := r.series(c, scaleBlock)
+		some, err := r.series(ctx, c, scaleBlock)
 		if err != nil {
 			return err
 		}
-		from, spread = append(from, some...), append(spread, after...)
+		all.write, all.event, all.spread = append(all.write, some.write...), append(all.event, some.event...), append(all.spread, some.spread...)
 		end, err := r.usage(c)
 		if err != nil {
 			return err
@@ -67,9 +68,8 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 	}
 	n := int64(scaleChanges * r.proxies)
 	each := milliseconds(cpu) / scaleChanges
-	r.out = append(r.out, quantiles(r.group, "a change, from its file to each proxy", from, "the file source included")...)
-	r.out = append(r.out, quantiles(r.group, "a change, from the first proxy to each", spread, "")...)
-	r.add("a change, from the first proxy to the last of one change, slowest", quantile(1, spread), "ms", "")
+	r.addSeries("a change", all)
+	r.add("a change, from the first proxy to the last of one change, slowest", quantile(1, all.spread), "ms", "")
 	r.add("a change, CPU of meshd", each, "ms", fmt.Sprintf("%d changes", scaleChanges))
 	r.add("a change, bytes received by each proxy", float64(wire)/float64(n), "", fmt.Sprintf("TLS included; %d before TLS; it answers with %d", down/n, up/n))
 	r.out = append(r.out, quantiles(r.group, "floor, from the order to each connection", floor, "plain TLS, the same bytes and answers")...)
@@ -85,7 +85,7 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 type floorRun struct{ server *child }
 
 func (r *scaleRun) openFloor(ctx context.Context, c *child, down, up int) (*floorRun, error) {
-	server, err := startChild(ctx, "floor", r.certificate)
+	server, err := startChild(ctx, "floor", r.certificates[0])
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (f *floorRun) rounds(c *child, count int) (list []time.Duration, cpu time.D
 
 // idle is what meshd does when nothing happens, and what it has when its collector has run.
 func (r *scaleRun) idle(ctx context.Context, c *child) error {
-	if err := r.memory("after the changes"); err != nil {
+	if err := r.memory(ctx, "after the changes"); err != nil {
 		return err
 	}
 	before, err := r.usage(c)
@@ -152,7 +152,8 @@ func (r *scaleRun) idle(ctx context.Context, c *child) error {
 		return err
 	}
 	r.add("idle, CPU of meshd", 100*(after.cpu-before.cpu).Seconds()/took.Seconds(), "% of a core", fmt.Sprintf("over %s", took))
-	if err := r.files.annotate(r.change); err != nil {
+	objects, err := r.world.annotate(ctx, r.change)
+	if err != nil {
 		return err
 	}
 	if err := pause(ctx, 3*time.Second); err != nil { // the slowest change took less
@@ -162,11 +163,11 @@ func (r *scaleRun) idle(ctx context.Context, c *child) error {
 	if err != nil {
 		return err
 	}
-	r.add("an annotation changes, resources sent", float64(told.Resources-after.Resources), "", "within 3 s, to all proxies")
+	r.add("annotations change, messages sent", float64(told.Messages-after.Messages), "", fmt.Sprintf("of %d objects: Service, policy, pods, slice; within 3 s, to all proxies", objects))
 	if r.settle == 0 {
 		return nil
 	}
-	return r.memory(fmt.Sprintf("idle for %s", r.settle))
+	return r.memory(ctx, fmt.Sprintf("idle for %s", r.settle))
 }
 
 // restart kills meshd; while it is gone a change is made, by whose arrival a proxy is known to be in sync.
@@ -177,7 +178,7 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 	}
 	r.daemon.kill()
 	r.change++
-	if err := r.files.mark(r.change); err != nil {
+	if err := r.world.mark(ctx, 0, r.change); err != nil {
 		return err
 	}
 	began := now()
@@ -204,7 +205,7 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 		fmt.Sprintf("ready after %.1f s; %.1f s later the last is", time.Duration(ready-began).Seconds(), time.Duration(last-ready).Seconds()))
 	r.add("restart, resources resent", 100*resent/held, "% of those held", fmt.Sprintf("%.0f KB a proxy, TLS included", float64(after.WireIn-before.WireIn)/float64(n)/1024))
 	r.add("restart, CPU of meshd, its start included", after.cpu.Seconds(), "s", "")
-	return r.memory("after the restart")
+	return r.memory(ctx, "after the restart")
 }
 
 // stalled proxies ask for everything and never read.
@@ -236,12 +237,11 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	own, sockets := (after.rss-before.rss)*1024/scaleStalled, (buffered-kernel)/scaleStalled
 	r.add("a proxy that never reads, memory", own+sockets, "KB",
 		fmt.Sprintf("%d of them; meshd %.0f, sockets of the whole machine %.0f", scaleStalled, own, sockets))
-	from, spread, err := r.series(c, scaleAfter)
+	beside, err := r.series(ctx, c, scaleAfter)
 	if err != nil {
 		return err
 	}
-	r.out = append(r.out, quantiles(r.group, "a change beside them, from its file to each proxy", from, "")...)
-	r.out = append(r.out, quantiles(r.group, "a change beside them, from the first proxy to each", spread, "")...)
+	r.addSeries("a change beside them", beside)
 	late, err := startChild(ctx, "crowd")
 	if err != nil {
 		return err

@@ -27,36 +27,45 @@ func wire(ctx context.Context, bin string) (out []figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	files := meshFiles{dir: filepath.Join(dir, "mesh"), services: wireServices, clients: wireClients}
-	if err := files.write(); err != nil {
+	m := mesh{services: wireServices, clients: wireClients, workloads: 1}
+	files, err := newFiles(filepath.Join(dir, "mesh"), m)
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWorld(ctx, files, m)
+	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	d, err := startDaemon(ctx, bin, filepath.Join(dir, "state"), files.dir)
+	d, err := files.serve(ctx, bin, dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.stop()
 	group := fmt.Sprintf("meshd serve, %d services, %d pods", wireServices, 2*wireServices+wireClients)
-	out = append(out, figure{group, "start until ready", milliseconds(time.Since(began)), "ms", fmt.Sprintf("%d files", 2*wireServices+1)})
-	certificate, signing, err := measureSigning(ctx, group, d)
+	out = append(out, figure{group, "start until ready", milliseconds(time.Since(began)), "ms", fmt.Sprintf("%d files", 2*wireServices+2)})
+	certificate, signing, err := measureSigning(ctx, group, d, w)
 	if err != nil {
 		return nil, err
 	}
-	changes, err := measureChanges(ctx, group, wireRun{d, files, certificate})
+	changes, err := measureChanges(ctx, group, wireRun{d, w, certificate})
 	if err != nil {
 		return nil, err
 	}
 	return append(append(out, signing...), changes...), nil
 }
 
-func measureSigning(ctx context.Context, group string, d *daemon) (*tls.Certificate, []figure, error) {
+func measureSigning(ctx context.Context, group string, d *daemon, w *world) (*tls.Certificate, []figure, error) {
 	conn, err := d.dial(nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer conn.Close() //nolint:errcheck // nothing depends on it
-	s, err := d.signer(conn)
+	token, err := w.token(ctx, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := newSigner(conn, token)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +97,7 @@ func measureSigning(ctx context.Context, group string, d *daemon) (*tls.Certific
 // wireRun is what changes of endpoints are measured on.
 type wireRun struct {
 	daemon      *daemon
-	files       meshFiles
+	world       *world
 	certificate *tls.Certificate
 }
 
@@ -100,9 +109,9 @@ func measureChanges(ctx context.Context, group string, w wireRun) ([]figure, err
 		destinations = append(destinations, netip.AddrPortFrom(netip.MustParseAddr(serviceAddress(i)), 80))
 	}
 	arrivals := make(chan arrival, wireClients*wireServices)
-	var clients []*client
+	var clients []*subscriber
 	var out []figure
-	count := 1 // endpoints of the service that changes
+	count := 2 // endpoints of the service that changes
 	for _, n := range []int{1, wireClients} {
 		for len(clients) < n {
 			conn, err := w.daemon.dial(w.certificate)
@@ -110,7 +119,7 @@ func measureChanges(ctx context.Context, group string, w wireRun) ([]figure, err
 				return nil, err
 			}
 			defer conn.Close() //nolint:errcheck // nothing depends on it
-			c := newClient(len(clients), conn, arrivals)
+			c := newSubscriber(len(clients), conn, arrivals)
 			clients = append(clients, c)
 			if err := c.start(ctx, destinations); err != nil {
 				return nil, err
@@ -135,7 +144,7 @@ func measureChanges(ctx context.Context, group string, w wireRun) ([]figure, err
 	return append(out, figure{group, fmt.Sprintf("RSS of meshd with %d clients", wireClients), m.rss, "MB", ""}), nil
 }
 
-func settled(clients []*client) bool {
+func settled(clients []*subscriber) bool {
 	for _, c := range clients {
 		if c.answered.Load() < wireDestinations || c.assigned.Load() < wireDestinations {
 			return false
@@ -144,7 +153,7 @@ func settled(clients []*client) bool {
 	return true
 }
 
-func firstFailure(clients []*client) error {
+func firstFailure(clients []*subscriber) error {
 	for _, c := range clients {
 		if err := c.failed(); err != nil {
 			return err
@@ -167,7 +176,7 @@ func quiet(ctx context.Context, arrivals <-chan arrival) error {
 }
 
 // change adds an endpoint to a service and takes it away, in turn, and waits each time until every client has it.
-func (w wireRun) change(ctx context.Context, group string, clients []*client, arrivals <-chan arrival, count *int) ([]figure, error) {
+func (w wireRun) change(ctx context.Context, group string, clients []*subscriber, arrivals <-chan arrival, count *int) ([]figure, error) {
 	before, err := cpuTime(w.daemon.cmd.Process.Pid)
 	if err != nil {
 		return nil, err
@@ -177,7 +186,7 @@ func (w wireRun) change(ctx context.Context, group string, clients []*client, ar
 	for range wireChanges {
 		*count = 3 - *count
 		began := time.Now()
-		if err := w.files.endpoints(0, *count); err != nil {
+		if err := w.world.endpoints(ctx, 0, both(0)[:*count]); err != nil {
 			return nil, err
 		}
 		seen, bytes, err := await(ctx, arrivals, *count, len(clients))

@@ -29,8 +29,8 @@ type arrival struct {
 	bytes     int // of the whole response
 }
 
-// client subscribes, asks and acknowledges as an Envoy does, and applies nothing.
-type client struct {
+// subscriber subscribes, asks and acknowledges as an Envoy does, and applies nothing.
+type subscriber struct {
 	number   int
 	node     *corev3.Node
 	conn     *grpc.ClientConn
@@ -40,10 +40,13 @@ type client struct {
 	err      atomic.Pointer[error]
 }
 
-func newClient(number int, conn *grpc.ClientConn, arrivals chan<- arrival) *client {
-	return &client{number: number, conn: conn, arrivals: arrivals, node: &corev3.Node{
-		Id: "sidecar~shop/" + clientName(number), Cluster: "shop/" + clientAccount,
-	}}
+func newSubscriber(number int, conn *grpc.ClientConn, arrivals chan<- arrival) *subscriber {
+	return &subscriber{number: number, conn: conn, arrivals: arrivals, node: nodeOf(number, account(0))}
+}
+
+// nodeOf is what a client's proxy says of itself.
+func nodeOf(client int, account string) *corev3.Node {
+	return &corev3.Node{Id: "sidecar~" + namespace + "/" + clientName(client), Cluster: namespace + "/" + account}
 }
 
 type deltaStream interface {
@@ -52,7 +55,7 @@ type deltaStream interface {
 }
 
 // start opens both streams; destinations are asked for on demand. They end with ctx.
-func (c *client) start(ctx context.Context, destinations []netip.AddrPort) error {
+func (c *subscriber) start(ctx context.Context, destinations []netip.AddrPort) error {
 	ads, err := discoveryv3.NewAggregatedDiscoveryServiceClient(c.conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		return err
@@ -86,7 +89,7 @@ func (c *client) start(ctx context.Context, destinations []netip.AddrPort) error
 }
 
 // follow acknowledges everything, and asks for what clusters and scopes name.
-func (c *client) follow(s deltaStream) {
+func (c *subscriber) follow(s deltaStream) {
 	for {
 		resp, err := s.Recv()
 		if err != nil {
@@ -109,7 +112,7 @@ func (c *client) follow(s deltaStream) {
 }
 
 // read gives what a response makes an Envoy ask for.
-func (c *client) read(resp *discoveryv3.DeltaDiscoveryResponse, at time.Time) (names []string, of envoy.Type) {
+func (c *subscriber) read(resp *discoveryv3.DeltaDiscoveryResponse, at time.Time) (names []string, of envoy.Type) {
 	for _, r := range resp.GetResources() {
 		switch envoy.Type(resp.GetTypeUrl()) {
 		case envoy.EndpointType:
@@ -137,7 +140,7 @@ func (c *client) read(resp *discoveryv3.DeltaDiscoveryResponse, at time.Time) (n
 	return names, of
 }
 
-func (c *client) decode(from *anypb.Any, m proto.Message) bool {
+func (c *subscriber) decode(from *anypb.Any, m proto.Message) bool {
 	if err := from.UnmarshalTo(m); err != nil {
 		c.fail(err)
 		return false
@@ -146,7 +149,7 @@ func (c *client) decode(from *anypb.Any, m proto.Message) bool {
 }
 
 // count acknowledges the gate's answers.
-func (c *client) count(s deltaStream) {
+func (c *subscriber) count(s deltaStream) {
 	for {
 		resp, err := s.Recv()
 		if err == nil {
@@ -160,12 +163,12 @@ func (c *client) count(s deltaStream) {
 	}
 }
 
-func (c *client) fail(err error) {
+func (c *subscriber) fail(err error) {
 	err = fmt.Errorf("client %d: %w", c.number, err)
 	c.err.CompareAndSwap(nil, &err)
 }
 
-func (c *client) failed() error {
+func (c *subscriber) failed() error {
 	if err := c.err.Load(); err != nil {
 		return *err
 	}

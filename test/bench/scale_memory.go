@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// memory of meshd as it stands, the most that it has been, and as it is after a collection.
+func (r *scaleRun) memory(ctx context.Context, when string) error {
+	rss, err := r.resident()
+	if err != nil {
+		return err
+	}
+	peak, err := peakOf(r.daemon.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	heap, stacks, err := r.daemon.goMemory()
+	if err != nil {
+		return err
+	}
+	after, err := r.residentAfterGC(ctx)
+	if err != nil {
+		return err
+	}
+	each := func(mb float64) float64 { return mb * 1024 / float64(r.proxies) }
+	r.add("RSS of meshd, "+when, rss, "MB", fmt.Sprintf("peak %.0f MB, %.1f times", peak, peak/rss))
+	r.add("Go's heap and stacks in use, "+when, heap+stacks, "MB", fmt.Sprintf("stacks %.0f MB", stacks))
+	r.add("RSS per proxy, "+when, each(rss-r.alone), "KB", fmt.Sprintf("above meshd with one proxy; %.0f KB with all of meshd", each(rss)))
+	r.add("RSS of meshd, "+when+", after GC", after, "MB", fmt.Sprintf("peak %.1f times", peak/after))
+	r.add("RSS per proxy, "+when+", after GC", each(after-r.collected), "KB", fmt.Sprintf("above meshd with one proxy; %.0f KB with all of meshd", each(after)))
+	return nil
+}
+
+func (r *scaleRun) resident() (float64, error) {
+	m, err := memoryOf(r.daemon.cmd.Process.Pid)
+	return m.rss, err
+}
+
+// scavenged is how long Go may take to give back what a collection has freed.
+const scavenged = 5 * time.Second
+
+func (r *scaleRun) residentAfterGC(ctx context.Context) (float64, error) {
+	if err := r.daemon.collect(ctx); err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, scavenged); err != nil {
+		return 0, err
+	}
+	return r.resident()
+}
+
+// calm waits until meshd has nothing to do, for two minutes at the most: after
+// its start it writes statuses, and learns of the proxies' answers.
+func (r *scaleRun) calm(ctx context.Context) error {
+	began, quiet := time.Now(), 0
+	before, err := cpuTime(r.daemon.cmd.Process.Pid)
+	for err == nil && quiet < 2 && time.Since(began) < 2*time.Minute {
+		if err = pause(ctx, time.Second); err != nil {
+			break
+		}
+		var after time.Duration
+		if after, err = cpuTime(r.daemon.cmd.Process.Pid); after-before <= 20*time.Millisecond {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		before = after
+	}
+	return err
+}
