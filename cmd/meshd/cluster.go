@@ -134,7 +134,9 @@ func (c *cluster) Open(ctx context.Context, d *daemon, trustDomain string) (ca.S
 // Services implements home.
 func (c *cluster) Services(d *daemon, self identity.ID) []func(grpc.ServiceRegistrar) {
 	return []func(grpc.ServiceRegistrar){
-		peer.NewServer(peer.ServerConfig{Self: self, Report: d.state.Report, Changed: d.pipeline.Changed, Log: c.log}).Register,
+		peer.NewServer(peer.ServerConfig{
+			Self: self, Report: d.state.Report, Changed: d.pipeline.Changed, Demand: d.pipeline.demand, Log: c.log,
+		}).Register,
 	}
 }
 

@@ -11,14 +11,15 @@ import (
 )
 
 // watchReplicas has every replica know the others: a CA that waits may sign
-// when the proxies of all of them trust it.
+// when the proxies of all of them trust it, and a workload's next proxy starts
+// with what its others use, wherever they are connected.
 func (c *cluster) watchReplicas(d *daemon) error {
 	self, err := identity.New(d.authority.TrustDomain(), c.flags.namespace, "meshd")
 	if err != nil {
 		return err
 	}
 	c.watcher = peer.NewWatcher(peer.WatcherConfig{
-		Self: self, Authority: d.authority, Changed: d.snapshots.wait, Told: d.pipeline.announce, Log: c.log,
+		Self: self, Authority: d.authority, Changed: d.snapshots.wait, Told: d.pipeline.announce, Learn: d.pipeline.Learn, Log: c.log,
 		Peers: func() []peer.Peer {
 			if s := d.snapshot(); s != nil {
 				return replicas(s, c.flags.namespace, c.pod, "15012")

@@ -33,6 +33,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
 	"github.com/meshd-io/meshd/pkg/report"
 	meshstatus "github.com/meshd-io/meshd/pkg/status"
+	"github.com/meshd-io/meshd/pkg/xds/demand"
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
 
@@ -192,7 +193,7 @@ func startReplica(t *testing.T, a *ca.Authority, address string) *otherReplica {
 	}
 	r := &otherReplica{}
 	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(config)), grpc.StreamInterceptor(layer.Stream()))
-	peer.NewServer(peer.ServerConfig{Self: self, Changed: r.changed.wait,
+	peer.NewServer(peer.ServerConfig{Self: self, Changed: r.changed.wait, Demand: demand.New(demand.Config{}),
 		Report: func() (peer.Report, bool) { r.mu.Lock(); defer r.mu.Unlock(); return r.report, true }}).Register(srv)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 	if err != nil {

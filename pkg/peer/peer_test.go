@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -27,6 +28,8 @@ import (
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
 	"github.com/meshd-io/meshd/pkg/report"
 	meshstatus "github.com/meshd-io/meshd/pkg/status"
+	"github.com/meshd-io/meshd/pkg/xds/demand"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,9 +40,10 @@ var policy = report.Object{Kind: "TrafficPolicy", Namespace: "shop", Name: "a"}
 
 // replica is a meshd that tells what the test says.
 type replica struct {
-	ca   *catest.CA
-	addr string
-	srv  *grpc.Server
+	ca     *catest.CA
+	addr   string
+	srv    *grpc.Server
+	demand *demand.Book
 
 	mu      sync.Mutex
 	report  peer.Report
@@ -49,9 +53,13 @@ type replica struct {
 
 func newReplica(t *testing.T, c *catest.CA, address string) *replica {
 	t.Helper()
-	r := &replica{ca: c, changed: make(chan struct{})}
-	r.srv = c.Server(t, authn.Rules{peerv1.PeerService_Watch_FullMethodName: authn.Certificate}, slog.New(slog.DiscardHandler))
-	peer.NewServer(peer.ServerConfig{Self: catest.MeshdID(t), Report: r.Report, Changed: r.Changed, Log: slog.New(slog.DiscardHandler)}).Register(r.srv)
+	r := &replica{ca: c, changed: make(chan struct{}), demand: demand.New(demand.Config{})}
+	r.srv = c.Server(t, authn.Rules{
+		peerv1.PeerService_Watch_FullMethodName: authn.Certificate, peerv1.PeerService_Demand_FullMethodName: authn.Certificate,
+	}, slog.New(slog.DiscardHandler))
+	peer.NewServer(peer.ServerConfig{
+		Self: catest.MeshdID(t), Report: r.Report, Changed: r.Changed, Demand: r.demand, Log: slog.New(slog.DiscardHandler),
+	}).Register(r.srv)
 	r.addr = catest.Serve(t, r.srv, address)
 	return r
 }
@@ -79,7 +87,8 @@ func (r *replica) set(report peer.Report) {
 // watching is a Watcher of some replicas.
 type watching struct {
 	*peer.Watcher
-	told chan struct{}
+	told   chan struct{}
+	demand *demand.Book // learns
 
 	mu      sync.Mutex
 	peers   []peer.Peer
@@ -88,11 +97,12 @@ type watching struct {
 
 func watch(t *testing.T, c peer.Authority, self identity.ID, peers ...peer.Peer) *watching {
 	t.Helper()
-	w := &watching{told: make(chan struct{}, 1), peers: peers, changed: make(chan struct{})}
+	w := &watching{told: make(chan struct{}, 1), demand: demand.New(demand.Config{}), peers: peers, changed: make(chan struct{})}
 	w.Watcher = peer.NewWatcher(peer.WatcherConfig{
 		Self: self, Authority: c, Log: slog.New(slog.DiscardHandler),
 		Peers:   func() []peer.Peer { w.mu.Lock(); defer w.mu.Unlock(); return w.peers },
 		Changed: func() <-chan struct{} { w.mu.Lock(); defer w.mu.Unlock(); return w.changed },
+		Learn:   func(news []demand.Use) { w.demand.Learn(news) },
 		Told: func() {
 			select {
 			case w.told <- struct{}{}:
@@ -217,6 +227,7 @@ func TestNobodyElse(t *testing.T) {
 	c := catest.New(t, ca.Lifetimes{}, nil)
 	r := newReplica(t, c, "127.0.0.1:0")
 	r.set(peer.Report{Proxies: 1})
+	r.demand.Ask(scope.Key{Namespace: "shop", ServiceAccount: "accounts"}, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}, false)
 	for name, want := range map[string]struct {
 		certs []tls.Certificate
 		code  codes.Code
@@ -235,12 +246,20 @@ func TestNobodyElse(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			stream, err := peerv1.NewPeerServiceClient(conn).Watch(ctx, &peerv1.WatchRequest{})
+			client := peerv1.NewPeerServiceClient(conn)
+			stream, err := client.Watch(ctx, &peerv1.WatchRequest{})
 			if err == nil {
 				_, err = stream.Recv()
 			}
 			if status.Code(err) != want.code {
-				t.Errorf("%v, want %s", err, want.code)
+				t.Errorf("Watch: %v, want %s", err, want.code)
+			}
+			uses, err := client.Demand(ctx, &peerv1.DemandRequest{})
+			if err == nil {
+				_, err = uses.Recv()
+			}
+			if status.Code(err) != want.code {
+				t.Errorf("Demand: %v, want %s", err, want.code)
 			}
 		})
 	}

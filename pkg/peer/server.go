@@ -33,10 +33,12 @@ type ServerConfig struct {
 	Report func() (r Report, ok bool)
 	// Changed gives a channel that is closed when Report may give something new.
 	Changed func() <-chan struct{}
-	Log     *slog.Logger
+	// Demand is what this replica knows to be in use.
+	Demand Demand
+	Log    *slog.Logger
 }
 
-// Server tells the other replicas. Its method is for callers with a certificate of the mesh
+// Server tells the other replicas. Its methods are for callers with a certificate of the mesh
 // (authn.Certificate), of whom it lets in meshd itself.
 type Server struct {
 	peerv1.UnimplementedPeerServiceServer
@@ -57,10 +59,8 @@ func (s *Server) Register(to grpc.ServiceRegistrar) { peerv1.RegisterPeerService
 // Watch implements peerv1.PeerServiceServer.
 func (s *Server) Watch(_ *peerv1.WatchRequest, stream grpc.ServerStreamingServer[peerv1.WatchResponse]) error {
 	ctx := stream.Context()
-	caller, ok := authn.FromContext(ctx)
-	if !ok || caller.Identity != s.cfg.Self {
-		s.cfg.Log.WarnContext(ctx, "call refused", "method", peerv1.PeerService_Watch_FullMethodName, "identity", caller.Identity.String())
-		return grpcstatus.Error(codes.PermissionDenied, "this is for meshd itself")
+	if err := s.admit(ctx, peerv1.PeerService_Watch_FullMethodName); err != nil {
+		return err
 	}
 	t := teller{send: stream.Send, sent: map[report.Object]*peerv1.ObjectProgress{}}
 	for {
@@ -79,6 +79,16 @@ func (s *Server) Watch(_ *peerv1.WatchRequest, stream grpc.ServerStreamingServer
 			return ctx.Err()
 		}
 	}
+}
+
+// admit lets meshd itself in.
+func (s *Server) admit(ctx context.Context, method string) error {
+	caller, ok := authn.FromContext(ctx)
+	if !ok || caller.Identity != s.cfg.Self {
+		s.cfg.Log.WarnContext(ctx, "call refused", "method", method, "identity", caller.Identity.String())
+		return grpcstatus.Error(codes.PermissionDenied, "this is for meshd itself")
+	}
+	return nil
 }
 
 // pause reports whether ctx still lives after d.

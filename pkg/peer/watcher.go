@@ -18,12 +18,15 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
 	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/xds/demand"
 )
 
 const (
@@ -56,7 +59,9 @@ type WatcherConfig struct {
 	Changed func() <-chan struct{}
 	// Told is called when States gives something new. It must not block.
 	Told func()
-	Log  *slog.Logger
+	// Learn takes what another replica knows to be in use. It must not block.
+	Learn func([]demand.Use)
+	Log   *slog.Logger
 }
 
 // Watcher knows what the other replicas know.
@@ -139,13 +144,26 @@ func (w *Watcher) watch(ctx context.Context, p Peer) {
 		return
 	}
 	defer func() { _ = conn.Close() }()
+	client := peerv1.NewPeerServiceClient(conn)
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { again(ctx, log, "reports", func() error { return w.follow(ctx, p, client) }) })
+	group.Go(func() { again(ctx, log, "demand", func() error { return w.followDemand(ctx, client) }) })
+}
+
+// again calls f, which follows a stream, until ctx ends.
+func again(ctx context.Context, log *slog.Logger, what string, f func() error) {
 	for ctx.Err() == nil {
-		err := w.follow(ctx, p, peerv1.NewPeerServiceClient(conn))
+		err := f()
 		if ctx.Err() != nil {
 			return
 		}
-		log.Info("replica does not tell any more; trying again", "error", err)
-		pause(ctx, longestRetry/10+rand.N(longestRetry/10))
+		wait := longestRetry/10 + rand.N(longestRetry/10)
+		if grpcstatus.Code(err) == codes.Unimplemented { // an older meshd, which an upgrade is about to end
+			wait = longestRetry
+		}
+		log.Info("replica does not tell any more; trying again", "what", what, "error", err)
+		pause(ctx, wait)
 	}
 }
 

@@ -471,6 +471,227 @@ func (x *Certificate) GetNotAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+type DemandRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DemandRequest) Reset() {
+	*x = DemandRequest{}
+	mi := &file_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DemandRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DemandRequest) ProtoMessage() {}
+
+func (x *DemandRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DemandRequest.ProtoReflect.Descriptor instead.
+func (*DemandRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{6}
+}
+
+type DemandResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workloads     []*WorkloadDemand      `protobuf:"bytes,1,rep,name=workloads,proto3" json:"workloads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DemandResponse) Reset() {
+	*x = DemandResponse{}
+	mi := &file_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DemandResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DemandResponse) ProtoMessage() {}
+
+func (x *DemandResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DemandResponse.ProtoReflect.Descriptor instead.
+func (*DemandResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DemandResponse) GetWorkloads() []*WorkloadDemand {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+// WorkloadDemand is a workload, with destinations of its proxies.
+type WorkloadDemand struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Namespace      string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	ServiceAccount string                 `protobuf:"bytes,2,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	// Labels that selectors look at, k=v, sorted, joined by commas.
+	Labels string `protobuf:"bytes,3,opt,name=labels,proto3" json:"labels,omitempty"`
+	// Kubelet keeps the certificates of its pods.
+	PodCertificate bool           `protobuf:"varint,4,opt,name=pod_certificate,json=podCertificate,proto3" json:"pod_certificate,omitempty"`
+	Destinations   []*Destination `protobuf:"bytes,5,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *WorkloadDemand) Reset() {
+	*x = WorkloadDemand{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkloadDemand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkloadDemand) ProtoMessage() {}
+
+func (x *WorkloadDemand) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkloadDemand.ProtoReflect.Descriptor instead.
+func (*WorkloadDemand) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WorkloadDemand) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *WorkloadDemand) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *WorkloadDemand) GetLabels() string {
+	if x != nil {
+		return x.Labels
+	}
+	return ""
+}
+
+func (x *WorkloadDemand) GetPodCertificate() bool {
+	if x != nil {
+		return x.PodCertificate
+	}
+	return false
+}
+
+func (x *WorkloadDemand) GetDestinations() []*Destination {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+type Destination struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 4 or 16 bytes.
+	Ip   []byte `protobuf:"bytes,1,opt,name=ip,proto3" json:"ip,omitempty"`
+	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// When a live proxy last subscribed to it, in milliseconds since 1970.
+	LastUsed      int64 `protobuf:"varint,3,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Destination) Reset() {
+	*x = Destination{}
+	mi := &file_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Destination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Destination) ProtoMessage() {}
+
+func (x *Destination) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Destination.ProtoReflect.Descriptor instead.
+func (*Destination) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Destination) GetIp() []byte {
+	if x != nil {
+		return x.Ip
+	}
+	return nil
+}
+
+func (x *Destination) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Destination) GetLastUsed() int64 {
+	if x != nil {
+		return x.LastUsed
+	}
+	return 0
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -514,9 +735,23 @@ const file_peer_proto_rawDesc = "" +
 	"generation\"h\n" +
 	"\vCertificate\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x127\n" +
-	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter2S\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\x0f\n" +
+	"\rDemandRequest\"M\n" +
+	"\x0eDemandResponse\x12;\n" +
+	"\tworkloads\x18\x01 \x03(\v2\x1d.meshd.peer.v1.WorkloadDemandR\tworkloads\"\xd8\x01\n" +
+	"\x0eWorkloadDemand\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12'\n" +
+	"\x0fservice_account\x18\x02 \x01(\tR\x0eserviceAccount\x12\x16\n" +
+	"\x06labels\x18\x03 \x01(\tR\x06labels\x12'\n" +
+	"\x0fpod_certificate\x18\x04 \x01(\bR\x0epodCertificate\x12>\n" +
+	"\fdestinations\x18\x05 \x03(\v2\x1a.meshd.peer.v1.DestinationR\fdestinations\"N\n" +
+	"\vDestination\x12\x0e\n" +
+	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1b\n" +
+	"\tlast_used\x18\x03 \x01(\x03R\blastUsed2\x9c\x01\n" +
 	"\vPeerService\x12D\n" +
-	"\x05Watch\x12\x1b.meshd.peer.v1.WatchRequest\x1a\x1c.meshd.peer.v1.WatchResponse0\x01B+Z)github.com/meshd-io/meshd/pkg/peer/peerv1b\x06proto3"
+	"\x05Watch\x12\x1b.meshd.peer.v1.WatchRequest\x1a\x1c.meshd.peer.v1.WatchResponse0\x01\x12G\n" +
+	"\x06Demand\x12\x1c.meshd.peer.v1.DemandRequest\x1a\x1d.meshd.peer.v1.DemandResponse0\x01B+Z)github.com/meshd-io/meshd/pkg/peer/peerv1b\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -530,7 +765,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_peer_proto_goTypes = []any{
 	(*WatchRequest)(nil),          // 0: meshd.peer.v1.WatchRequest
 	(*WatchResponse)(nil),         // 1: meshd.peer.v1.WatchResponse
@@ -538,23 +773,31 @@ var file_peer_proto_goTypes = []any{
 	(*ObjectProgress)(nil),        // 3: meshd.peer.v1.ObjectProgress
 	(*Finding)(nil),               // 4: meshd.peer.v1.Finding
 	(*Certificate)(nil),           // 5: meshd.peer.v1.Certificate
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*DemandRequest)(nil),         // 6: meshd.peer.v1.DemandRequest
+	(*DemandResponse)(nil),        // 7: meshd.peer.v1.DemandResponse
+	(*WorkloadDemand)(nil),        // 8: meshd.peer.v1.WorkloadDemand
+	(*Destination)(nil),           // 9: meshd.peer.v1.Destination
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_peer_proto_depIdxs = []int32{
-	3, // 0: meshd.peer.v1.WatchResponse.objects:type_name -> meshd.peer.v1.ObjectProgress
-	2, // 1: meshd.peer.v1.WatchResponse.removed:type_name -> meshd.peer.v1.ObjectName
-	5, // 2: meshd.peer.v1.WatchResponse.issuers:type_name -> meshd.peer.v1.Certificate
-	2, // 3: meshd.peer.v1.ObjectProgress.object:type_name -> meshd.peer.v1.ObjectName
-	4, // 4: meshd.peer.v1.ObjectProgress.findings:type_name -> meshd.peer.v1.Finding
-	2, // 5: meshd.peer.v1.Finding.by:type_name -> meshd.peer.v1.ObjectName
-	6, // 6: meshd.peer.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	0, // 7: meshd.peer.v1.PeerService.Watch:input_type -> meshd.peer.v1.WatchRequest
-	1, // 8: meshd.peer.v1.PeerService.Watch:output_type -> meshd.peer.v1.WatchResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	3,  // 0: meshd.peer.v1.WatchResponse.objects:type_name -> meshd.peer.v1.ObjectProgress
+	2,  // 1: meshd.peer.v1.WatchResponse.removed:type_name -> meshd.peer.v1.ObjectName
+	5,  // 2: meshd.peer.v1.WatchResponse.issuers:type_name -> meshd.peer.v1.Certificate
+	2,  // 3: meshd.peer.v1.ObjectProgress.object:type_name -> meshd.peer.v1.ObjectName
+	4,  // 4: meshd.peer.v1.ObjectProgress.findings:type_name -> meshd.peer.v1.Finding
+	2,  // 5: meshd.peer.v1.Finding.by:type_name -> meshd.peer.v1.ObjectName
+	10, // 6: meshd.peer.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	8,  // 7: meshd.peer.v1.DemandResponse.workloads:type_name -> meshd.peer.v1.WorkloadDemand
+	9,  // 8: meshd.peer.v1.WorkloadDemand.destinations:type_name -> meshd.peer.v1.Destination
+	0,  // 9: meshd.peer.v1.PeerService.Watch:input_type -> meshd.peer.v1.WatchRequest
+	6,  // 10: meshd.peer.v1.PeerService.Demand:input_type -> meshd.peer.v1.DemandRequest
+	1,  // 11: meshd.peer.v1.PeerService.Watch:output_type -> meshd.peer.v1.WatchResponse
+	7,  // 12: meshd.peer.v1.PeerService.Demand:output_type -> meshd.peer.v1.DemandResponse
+	11, // [11:13] is the sub-list for method output_type
+	9,  // [9:11] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -568,7 +811,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

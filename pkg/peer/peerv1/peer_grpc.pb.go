@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_Watch_FullMethodName = "/meshd.peer.v1.PeerService/Watch"
+	PeerService_Watch_FullMethodName  = "/meshd.peer.v1.PeerService/Watch"
+	PeerService_Demand_FullMethodName = "/meshd.peer.v1.PeerService/Demand"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -33,6 +34,9 @@ type PeerServiceClient interface {
 	// Watch tells how far the proxies of this replica are with every object, and
 	// from then on what changes. The first messages, until one is complete, are the whole.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Demand tells which destinations this replica knows to be in use, first all
+	// of them, and from then on what is new.
+	Demand(ctx context.Context, in *DemandRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DemandResponse], error)
 }
 
 type peerServiceClient struct {
@@ -62,6 +66,25 @@ func (c *peerServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ..
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *peerServiceClient) Demand(ctx context.Context, in *DemandRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DemandResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[1], PeerService_Demand_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DemandRequest, DemandResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_DemandClient = grpc.ServerStreamingClient[DemandResponse]
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -71,6 +94,9 @@ type PeerServiceServer interface {
 	// Watch tells how far the proxies of this replica are with every object, and
 	// from then on what changes. The first messages, until one is complete, are the whole.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Demand tells which destinations this replica knows to be in use, first all
+	// of them, and from then on what is new.
+	Demand(*DemandRequest, grpc.ServerStreamingServer[DemandResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -83,6 +109,9 @@ type UnimplementedPeerServiceServer struct{}
 
 func (UnimplementedPeerServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedPeerServiceServer) Demand(*DemandRequest, grpc.ServerStreamingServer[DemandResponse]) error {
+	return status.Error(codes.Unimplemented, "method Demand not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -116,6 +145,17 @@ func _PeerService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _PeerService_Demand_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DemandRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).Demand(m, &grpc.GenericServerStream[DemandRequest, DemandResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_DemandServer = grpc.ServerStreamingServer[DemandResponse]
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -127,6 +167,11 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Watch",
 			Handler:       _PeerService_Watch_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Demand",
+			Handler:       _PeerService_Demand_Handler,
 			ServerStreams: true,
 		},
 	},
