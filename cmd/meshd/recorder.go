@@ -5,6 +5,7 @@ import (
 
 	"github.com/meshd-io/meshd/pkg/telemetry"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
+	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
 
 // recorder takes the server's events into the ledger, the metrics and the log.
@@ -12,6 +13,15 @@ type recorder struct {
 	book    *acks.Book
 	log     *slog.Logger
 	metrics *telemetry.Metrics
+	types   map[envoy.Type]telemetry.Resources
+}
+
+func newRecorder(book *acks.Book, log *slog.Logger, metrics *telemetry.Metrics) recorder {
+	r := recorder{book: book, log: log, metrics: metrics, types: map[envoy.Type]telemetry.Resources{}}
+	for _, t := range acks.Types() {
+		r.types[t] = metrics.Resources(shortType(string(t)))
+	}
+	return r
 }
 
 // Record implements server.Recorder.
@@ -25,9 +35,9 @@ func (r recorder) Record(e acks.Event) {
 		r.log.Info("proxy disconnected", "proxy", e.Proxy.Name)
 		r.metrics.Proxies(r.book.Len())
 	case acks.Sent:
-		r.metrics.Sent(shortType(string(e.Type)), e.Resources)
+		r.types[e.Type].Sent(e.Resources)
 	case acks.Resumed:
-		r.metrics.Resumed(shortType(string(e.Type)), e.Resources)
+		r.types[e.Type].Resumed(e.Resources)
 	case acks.Rejected:
 		r.metrics.Rejected()
 		r.log.Error("proxy refused a resource", "proxy", e.Proxy.Name, "type", string(e.Resource.Type), "resource", e.Resource.Name,

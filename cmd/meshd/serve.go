@@ -229,7 +229,7 @@ func (d *daemon) open(ctx context.Context) ([]part, error) {
 	d.state = &stater{pipeline: d.pipeline, book: d.book, cache: d.cache, source: d.source, authority: d.authorityStatus}
 	d.xds = server.New(server.Config{
 		Cache: d.cache, Keyer: d.pipeline, Demander: d.pipeline,
-		Recorder: recorder{book: d.book, log: d.log, metrics: d.metrics}, Log: d.log,
+		Recorder: newRecorder(d.book, d.log, d.metrics), Log: d.log,
 	})
 	d.pipeline.proxies = d.xds
 	if err := d.openGRPC(trustDomain, attestor, d.home.Services); err != nil {

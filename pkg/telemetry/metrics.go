@@ -80,17 +80,29 @@ func (m *Metrics) Proxies(n int) {
 	}
 }
 
-// Sent records resources of a type that were sent.
-func (m *Metrics) Sent(typ string, n int) {
-	if m != nil {
-		m.sent.WithLabelValues(typ).Add(float64(n))
+// Resources counts those of one type: for every response to every proxy, so that
+// nothing is looked up. The zero value records nothing.
+type Resources struct{ sent, resumed prometheus.Counter }
+
+// Resources are the counters of a type.
+func (m *Metrics) Resources(typ string) Resources {
+	if m == nil {
+		return Resources{}
+	}
+	return Resources{sent: m.sent.WithLabelValues(typ), resumed: m.resumed.WithLabelValues(typ)}
+}
+
+// Sent records resources that were sent.
+func (r Resources) Sent(n int) {
+	if r.sent != nil {
+		r.sent.Add(float64(n))
 	}
 }
 
-// Resumed records resources of a type that a proxy held already when it connected.
-func (m *Metrics) Resumed(typ string, n int) {
-	if m != nil {
-		m.resumed.WithLabelValues(typ).Add(float64(n))
+// Resumed records resources that a proxy held already when it connected.
+func (r Resources) Resumed(n int) {
+	if r.resumed != nil {
+		r.resumed.Add(float64(n))
 	}
 }
 

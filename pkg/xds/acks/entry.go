@@ -10,11 +10,14 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
-// types are those that proxies acknowledge, sorted.
+// types is Types.
 var types = [...]envoy.Type{
 	envoy.OnDemandType, envoy.ClusterType, envoy.ExtensionType, envoy.EndpointType,
 	envoy.ListenerType, envoy.RouteType, envoy.ScopedRouteType, envoy.SecretType,
 }
+
+// Types are those that proxies acknowledge, sorted.
+func Types() []envoy.Type { return slices.Clone(types[:]) }
 
 func indexOf(t envoy.Type) int {
 	i := slices.Index(types[:], t)
