@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// usage is CPU and traffic, up to a point in time.
+// usage is CPU, meshd's and the simulated proxies', and traffic, up to a point in time.
 type usage struct {
-	cpu time.Duration
+	cpu, clients time.Duration
 	answer
 }
 
@@ -22,8 +22,12 @@ func (r *scaleRun) usage(c *child) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
+	clients, err := cpuTime(c.cmd.Process.Pid)
+	if err != nil {
+		return usage{}, err
+	}
 	a, err := c.do(order{Do: "count"})
-	return usage{cpu, a}, err
+	return usage{cpu, clients, a}, err
 }
 
 // changes of endpoints, in turn with rounds of the floor.
@@ -33,7 +37,7 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 	}
 	var all series
 	var floor []time.Duration
-	var cpu, floorCPU time.Duration
+	var cpu, clients, floorCPU time.Duration
 	var f *floorRun
 	var down, up, wire int64
 	for range scaleChanges / scaleBlock {
@@ -50,7 +54,7 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 		if err != nil {
 			return err
 		}
-		cpu += end.cpu - before.cpu
+		cpu, clients = cpu+end.cpu-before.cpu, clients+end.clients-before.clients
 		wire += end.WireIn - before.WireIn
 		down, up = down+end.PlainIn-before.PlainIn, up+end.PlainOut-before.PlainOut
 		if f == nil {
@@ -71,6 +75,7 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 	r.addSeries("a change", all)
 	r.add("a change, from the first proxy to the last of one change, slowest", quantile(1, all.spread), "ms", "")
 	r.add("a change, CPU of meshd", each, "ms", fmt.Sprintf("%d changes", scaleChanges))
+	r.add("a change, CPU of the simulated proxies", milliseconds(clients)/scaleChanges, "ms", "on the same cores")
 	r.add("a change, bytes received by each proxy", float64(wire)/float64(n), "", fmt.Sprintf("TLS included; %d before TLS; it answers with %d", down/n, up/n))
 	r.out = append(r.out, quantiles(r.group, "floor, from the order to each connection", floor, "plain TLS, the same bytes and answers")...)
 	least := milliseconds(floorCPU) / scaleChanges
