@@ -49,7 +49,7 @@ func (s *session) compare(l *lane, cur *cache.Set) delta {
 			continue
 		}
 		if !s.mayFollow(it) {
-			d.waiting = true
+			d.waiting, s.waiting = true, true
 			continue
 		}
 		d.add = append(d.add, it)

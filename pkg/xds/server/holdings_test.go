@@ -55,7 +55,7 @@ func TestResumedSessionsShareTheirState(t *testing.T) {
 		}
 		return s
 	}
-	one, two := session().lanes[envoy.ClusterType], session().lanes[envoy.ClusterType]
+	one, two := session().lanes[clusterLane], session().lanes[clusterLane]
 	if one.held != two.held || one.heldSub != two.heldSub || one.diff != nil || two.diff != nil {
 		t.Error("each has its own")
 	}

@@ -43,7 +43,7 @@ func (s *Server) InUse() []InUse {
 func (st *stream) subscription() (scope.Key, *names) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.proxyIs.Key, st.session.lanes[envoy.OnDemandType].sub
+	return st.proxyIs.Key, st.session.lanes[onDemandLane].sub
 }
 
 // Deny answers those proxies of a key that wait for one of the destinations that
@@ -70,7 +70,7 @@ func (s *Server) Deny(key scope.Key, destinations []netip.AddrPort, why string) 
 
 // deny reports whether the client waits for any of the destinations, and to how many it subscribes.
 func (s *session) deny(destinations []netip.AddrPort) (denied bool, all int) {
-	l := s.lanes[envoy.OnDemandType]
+	l := s.lanes[onDemandLane]
 	for _, a := range destinations {
 		name := envoy.GateCluster(a)
 		if l.sub.lists(name) && l.version(name) == "" && !l.inFlight(name) && !slices.Contains(l.denied, name) {

@@ -14,31 +14,27 @@ import (
 // makes are the stages in which new things are sent: each waits until the one
 // before is acknowledged, except that endpoints and secrets hold nobody up:
 // clusters are acknowledged when they are warm.
-var makes = []struct{ send, wait []envoy.Type }{
-	{[]envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType}, []envoy.Type{envoy.ClusterType}},
-	{[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType},
-		[]envoy.Type{envoy.ExtensionType, envoy.ScopedRouteType, envoy.RouteType}},
-	{[]envoy.Type{envoy.ListenerType}, []envoy.Type{envoy.ListenerType}},
+var makes = []struct{ send, wait []int }{
+	{[]int{secretLane, clusterLane, endpointLane}, []int{clusterLane}},
+	{[]int{extensionLane, scopeLane, routeLane}, []int{extensionLane, scopeLane, routeLane}},
+	{[]int{listenerLane}, []int{listenerLane}},
 }
 
 // breaks are the stages of removals: listeners first, and clusters when nothing can name them any more.
-var breaks = [][]envoy.Type{
-	{envoy.ListenerType},
-	{envoy.ScopedRouteType, envoy.RouteType, envoy.ExtensionType},
-	{envoy.ClusterType, envoy.EndpointType, envoy.SecretType},
-}
+var breaks = [][]int{{listenerLane}, {scopeLane, routeLane, extensionLane}, {clusterLane, endpointLane, secretLane}}
 
 // next is the next message that may be sent now; ok is false when there is none
 // until the client answers or another snapshot comes.
 func (s *session) next() (m message, ok bool) {
 	if s.onDemand {
+		s.waiting = false
 		return s.nextOnDemand()
 	}
 	if s.snap == nil {
 		return message{}, false
 	}
 	for _, stage := range makes {
-		if stage.send[0] == envoy.ListenerType && s.resumed && !s.settled && !s.scopesKnown() {
+		if stage.send[0] == listenerLane && s.resumed && !s.settled && !s.scopesKnown() {
 			// The snapshot is from before what the client uses was known
 			// again: its listener would lose its promotions for a moment.
 			return message{}, false
@@ -59,7 +55,7 @@ func (s *session) next() (m message, ok bool) {
 
 // scopesKnown reports whether the snapshot has all destinations that the client came with.
 func (s *session) scopesKnown() bool {
-	if s.lanes[envoy.ScopedRouteType].sub == nil {
+	if s.lanes[scopeLane].sub == nil {
 		return false
 	}
 	set := s.snap.Set(envoy.ScopedRouteType)
@@ -93,7 +89,7 @@ func (s *session) nextRemoval() (message, bool) {
 }
 
 func (s *session) nextOnDemand() (message, bool) {
-	l := s.lanes[envoy.OnDemandType]
+	l := s.lanes[onDemandLane]
 	if l.flight != nil || l.sub == nil {
 		return message{}, false
 	}

@@ -59,6 +59,13 @@ func (s *Server) wake(st *stream) {
 	}
 }
 
+// pushHere is wake for the stream's own goroutine, which need not wait for a worker.
+func (s *Server) pushHere(st *stream) {
+	if st.pending.Add(1) == 1 {
+		s.push(st)
+	}
+}
+
 func (s *Server) work() {
 	for st := s.ready.take(); st != nil; st = s.ready.take() {
 		s.push(st)

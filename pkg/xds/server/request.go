@@ -24,13 +24,14 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
 	if s.onDemand && (t == envoy.ClusterType || t == "") {
 		t = envoy.OnDemandType
 	}
-	l := s.lanes[t]
+	l := s.lane(t)
 	if l == nil {
 		return status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", r.GetTypeUrl())
 	}
 	// A nonce that is not the newest one's is stale: it answers nothing.
 	if f := l.flight; f != nil && r.GetResponseNonce() == f.nonce {
 		l.flight = nil
+		s.unacknowledged -= len(f.body.bytes)
 		if r.GetErrorDetail() == nil {
 			s.acknowledged(l, f)
 		} else {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/meshd-io/meshd/pkg/xds/acks"
@@ -28,8 +29,12 @@ type session struct {
 	scopes  *cache.Set
 	// empty: the client has said that it holds no clusters, and so no endpoints of any.
 	empty bool
-	lanes map[envoy.Type]*lane
+	lanes [laneCount]*lane // nil: not of this stream
 	sent  uint64 // responses
+	// unacknowledged is how many bytes of responses are not acknowledged yet.
+	unacknowledged int
+	// waiting: an on-demand answer is held back until the ADS stream has acknowledged more.
+	waiting bool
 	out   effects
 }
 
@@ -89,17 +94,38 @@ type shared struct {
 	memo     memo
 }
 
-func newSession(limits Limits, with *shared, onDemand bool) *session {
-	s := &session{limits: limits, shared: with, onDemand: onDemand, lanes: map[envoy.Type]*lane{}}
-	types := []envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType, envoy.ExtensionType,
-		envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType}
-	if onDemand {
-		types = []envoy.Type{envoy.OnDemandType}
-	}
-	for _, t := range types {
-		s.lanes[t] = &lane{typ: t}
+func newSession(limits Limits, with *shared, gate bool) *session {
+	s := &session{limits: limits, shared: with, onDemand: gate}
+	for i, t := range laneTypes {
+		if (i == onDemandLane) == gate {
+			s.lanes[i] = &lane{typ: t}
+		}
 	}
 	return s
+}
+
+// The lanes of a session.
+const (
+	secretLane = iota
+	clusterLane
+	endpointLane
+	extensionLane
+	scopeLane
+	routeLane
+	listenerLane
+	onDemandLane
+	laneCount
+)
+
+var laneTypes = [laneCount]envoy.Type{envoy.SecretType, envoy.ClusterType, envoy.EndpointType, envoy.ExtensionType,
+	envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType, envoy.OnDemandType}
+
+// lane of a type; nil where this stream has none.
+func (s *session) lane(t envoy.Type) *lane {
+	if i := slices.Index(laneTypes[:], t); i >= 0 {
+		return s.lanes[i]
+	}
+	return nil
 }
 
 // publish makes a snapshot the one to bring the client to.
@@ -128,7 +154,7 @@ func (l *lane) version(name string) string {
 
 // holds reports whether the client has acknowledged a version and is owed nothing of it.
 func (s *session) holds(r envoy.Ref, version string) bool {
-	l := s.lanes[r.Type]
+	l := s.lane(r.Type)
 	return l != nil && l.sub.has(r.Name) && l.version(r.Name) == version && !l.force[r.Name]
 }
 
@@ -162,6 +188,7 @@ func (l *lane) inFlight(name string) bool {
 // send puts a body in flight.
 func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message {
 	s.sent++
+	s.unacknowledged += len(b.bytes)
 	l.owed = false
 	l.flight = &flight{nonce: strconv.FormatUint(s.sent, 10), set: cur, sub: l.sub, body: b, complete: complete}
 	for _, it := range b.items {
@@ -183,7 +210,7 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 // endpointsAgain: Envoy warms a cluster that has changed until its assignment
 // comes, changed or not, and asks for none that it knows already.
 func (s *session) endpointsAgain(clusters []*cache.Item) {
-	l := s.lanes[envoy.EndpointType]
+	l := s.lanes[endpointLane]
 	for _, it := range clusters {
 		name := it.Assignment
 		// Before the first request for endpoints nothing is known of what the client holds.
@@ -191,15 +218,4 @@ func (s *session) endpointsAgain(clusters []*cache.Item) {
 			l.again(name)
 		}
 	}
-}
-
-// unacknowledged is how many bytes of responses are not acknowledged yet.
-func (s *session) unacknowledged() int {
-	n := 0
-	for _, l := range s.lanes {
-		if l.flight != nil {
-			n += len(l.flight.body.bytes)
-		}
-	}
-	return n
 }

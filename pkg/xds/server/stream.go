@@ -30,6 +30,8 @@ type stream struct {
 	// pending counts wakes that no worker has seen: one worker has the stream at a time.
 	pending  atomic.Int64
 	replaced atomic.Bool
+	// waiting: this on-demand stream's answers wait for acknowledgements on the ADS stream.
+	waiting atomic.Bool
 
 	// proxy and left belong to Server.mu.
 	proxy *proxy
@@ -53,7 +55,7 @@ func (st *stream) setKey(key scope.Key) []netip.AddrPort {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.proxyIs.Key = key
-	if l := st.session.lanes[envoy.OnDemandType]; l != nil && l.sub != nil {
+	if l := st.session.lanes[onDemandLane]; l != nil && l.sub != nil {
 		return addresses(l.sub.list)
 	}
 	return nil
@@ -101,8 +103,8 @@ func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) err
 		if err != nil {
 			return err
 		}
-		s.wake(st)
-		if other, _ := s.pair(st); other != nil { // its answers may wait for this acknowledgement
+		s.pushHere(st)
+		if other, _ := s.pair(st); other != nil && other.waiting.Load() { // for this acknowledgement, it may be
 			s.wake(other)
 		}
 		if r, err = st.tx.Recv(); err != nil {
@@ -174,11 +176,13 @@ func (st *stream) step() (message, bool, int) {
 	st.mu.Lock()
 	if st.onDemand {
 		st.ads = other
+		st.waiting.Store(true) // what is acknowledged from here on may be looked at too early
 	}
 	st.session.publish(snap)
 	st.session.settled = settled
 	m, ok := st.session.next()
-	unacknowledged := st.session.unacknowledged()
+	unacknowledged := st.session.unacknowledged
+	st.waiting.Store(st.session.waiting)
 	fx := st.session.take()
 	st.mu.Unlock()
 	st.apply(fx)
@@ -202,7 +206,7 @@ func (st *stream) settleIfMet(snap *cache.Snapshot) {
 
 // met reports whether the snapshot answers everything that was asked for.
 func (s *session) met(snap *cache.Snapshot) bool {
-	l := s.lanes[envoy.OnDemandType]
+	l := s.lanes[onDemandLane]
 	if l.sub == nil {
 		return false
 	}
