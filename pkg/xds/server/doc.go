@@ -9,7 +9,7 @@
 // Server send for all streams.
 //
 // Order on the ADS stream is make before break, on acknowledgements: secrets,
-// clusters with their endpoints, then extensions, scopes and routes, then
+// clusters with their endpoints and new scopes, then extensions, scopes and routes, then
 // listeners, and removals last. Endpoints are sent again behind every cluster
 // update, because Envoy warms a changed cluster until its assignment comes again
 // and does not ask for it.

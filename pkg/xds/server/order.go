@@ -13,7 +13,7 @@ import (
 
 // makes are the stages in which new things are sent: each waits until the one
 // before is acknowledged, except that endpoints and secrets hold nobody up:
-// clusters are acknowledged when they are warm.
+// clusters are acknowledged when they are warm. (See newScopes.)
 var makes = []struct{ send, wait []int }{
 	{[]int{secretLane, clusterLane, endpointLane}, []int{clusterLane}},
 	{[]int{extensionLane, scopeLane, routeLane}, []int{extensionLane, scopeLane, routeLane}},
@@ -44,6 +44,11 @@ func (s *session) next() (m message, ok bool) {
 				return m, true
 			}
 		}
+		if stage.send[0] == secretLane && s.lanes[clusterLane].flight != nil {
+			if m, ok := s.newScopes(); ok {
+				return m, true
+			}
+		}
 		for _, t := range stage.wait {
 			if !s.updated(s.lanes[t]) {
 				return message{}, false
@@ -51,6 +56,31 @@ func (s *session) next() (m message, ok bool) {
 		}
 	}
 	return s.nextRemoval()
+}
+
+// newScopes go with the clusters that they lead to, and not after them: nobody
+// can use them before the gate is answered or the destination promoted, and both
+// wait for clusters and scopes. What the client has already is in use, and waits.
+func (s *session) newScopes() (message, bool) {
+	l := s.lanes[scopeLane]
+	if l.sub == nil || l.flight != nil || len(l.singles) > 0 {
+		return message{}, false
+	}
+	cur := s.snap.Set(l.typ)
+	d := s.delta(l, cur)
+	var fresh []*cache.Item
+	for _, it := range d.add {
+		if l.version(it.Name) == "" {
+			fresh = append(fresh, it)
+		}
+	}
+	switch {
+	case len(fresh) == 0:
+		return message{}, false
+	case len(fresh) < len(d.add) || d.body == nil:
+		d.body = newBody(url(l.typ), fresh, nil)
+	}
+	return s.send(l, cur, d.body, len(fresh) == len(d.add) && len(d.removed) == 0 && !d.waiting), true
 }
 
 // scopesKnown reports whether the snapshot has all destinations that the client came with.

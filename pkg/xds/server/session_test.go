@@ -219,6 +219,29 @@ func ordering() map[string]string {
 			want cluster a
 			ack endpoint
 			want endpoint a`,
+		"a scope in use waits for its cluster, a new one does not": `
+			publish cluster a=1 endpoint a=1 scope s=1
+			ask cluster
+			ask endpoint a
+			want cluster a ; endpoint a
+			ack endpoint
+			ack cluster
+			ask scope
+			want scope s
+			ack scope
+			publish cluster a=1 b=1 endpoint a=1 b=1 scope s=2 u=1
+			want cluster b ; scope u
+			ack scope
+			want nothing
+			ask endpoint b
+			want endpoint b
+			ack endpoint
+			want nothing
+			ack cluster
+			want scope s
+			ack scope
+			want nothing
+			held scope`,
 		"make before break": `
 			settle
 			publish cluster a=1 endpoint a=1 scope s=1 listener x=1
@@ -226,21 +249,20 @@ func ordering() map[string]string {
 			ask endpoint a
 			ask scope
 			ask listener
-			want cluster a ; endpoint a
+			want cluster a ; endpoint a ; scope s
 			ack endpoint
+			ack scope
 			want nothing
 			ack cluster
-			want scope s
-			ack scope
 			want listener x
 			ack listener
 			publish cluster b=1 endpoint b=1 scope u=1 listener y=1
-			want cluster b
+			want cluster b ; scope u
 			ask endpoint b
 			want endpoint b
 			ack endpoint
 			ack cluster
-			want scope u
+			want nothing
 			ack scope
 			want listener y
 			ack listener
