@@ -59,14 +59,33 @@ func (p *pipeline) KeyFor(node scope.Node) (scope.Key, error) {
 
 // Demand implements server.Demander.
 func (p *pipeline) Demand(key scope.Key, addresses []netip.AddrPort, held bool) {
+	if held {
+		addresses = p.demanded(addresses)
+	}
 	changed, refused := p.demand.Ask(key, addresses, held)
+	p.mark(changed)
 	if len(refused) > 0 {
 		p.mu.Lock()
 		p.denied = append(p.denied, denial{key, refused})
 		p.mu.Unlock()
+		p.poke()
 	}
-	p.mark(changed)
-	p.poke()
+}
+
+// demanded are the destinations that are not there without being demanded: the
+// scope All gives every proxy what Services lead to, and each comes back with all of it.
+func (p *pipeline) demanded(addresses []netip.AddrPort) []netip.AddrPort {
+	mesh := p.mesh.Load()
+	if mesh == nil || !mesh.Settings.ScopeAll {
+		return addresses
+	}
+	var out []netip.AddrPort
+	for _, a := range addresses {
+		if _, service := mesh.ServicesByAddress.Get(a.Addr()); !service {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Learn takes what another replica knows to be in use.

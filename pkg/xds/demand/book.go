@@ -183,12 +183,11 @@ func (b *Book) find(key scope.Key) *epoch {
 
 // give adds destinations to what the proxies of an epoch have, and reports whether any was new.
 func (b *Book) give(e *epoch, addresses ...netip.AddrPort) bool {
-	before := e.demand.Len()
-	e.demand = e.demand.With(addresses...)
-	if e.demand.Len() == before {
+	next := e.demand.With(addresses...)
+	if next.Len() == e.demand.Len() {
 		return false
 	}
-	b.unmoved[e] = true
+	e.demand, b.unmoved[e] = next, true
 	return true
 }
 
@@ -230,7 +229,7 @@ func (b *Book) ask(w *workload, e *epoch, addresses []netip.AddrPort, held bool)
 	for _, a := range addresses {
 		a = scope.Plain(a)
 		_, used := w.used[a]
-		given := e.demand.Has(a)
+		given := used && e == w.newest || e.demand.Has(a)
 		if !used && given && held {
 			continue // it holds what it was given: nobody has asked for it
 		}

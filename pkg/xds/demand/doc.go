@@ -42,7 +42,8 @@
 // as well as the proxy (server.Limits). It is twice a proxy's: one replica that
 // scans ports does not take the others' destinations away, and no sidecar is
 // made to hold more than two scanners could ask for. Who comes last is refused,
-// for now: as soon as others are forgotten there is room, without asking again.
-// What a proxy holds already is let in up to twice that, which is what two
+// until others are forgotten: a proxy that waits need not ask again. One that was
+// itself given all that there was room for has no more room as long as it lives;
+// those that start later have. What a proxy holds already is let in up to twice that, which is what two
 // replicas of meshd can have given it.
 package demand

@@ -10,12 +10,24 @@ import (
 
 // With is the demand with further addresses. d itself stays as it is.
 func (d Demand) With(addresses ...netip.AddrPort) Demand {
-	all := slices.Clone(d.addresses)
+	var more []netip.AddrPort
 	for _, a := range addresses {
-		all = append(all, Plain(a))
+		if a = Plain(a); !d.Has(a) {
+			more = append(more, a)
+		}
 	}
-	slices.SortFunc(all, netip.AddrPort.Compare)
-	return Demand{addresses: slices.Compact(all), promoted: d.promoted}
+	if len(more) == 0 {
+		return d
+	}
+	slices.SortFunc(more, netip.AddrPort.Compare)
+	all := make([]netip.AddrPort, 0, len(d.addresses)+len(more))
+	rest := d.addresses
+	for _, a := range slices.Compact(more) {
+		i, _ := slices.BinarySearchFunc(rest, a, netip.AddrPort.Compare)
+		all = append(append(all, rest[:i]...), a)
+		rest = rest[i:]
+	}
+	return Demand{addresses: append(all, rest...), promoted: d.promoted}
 }
 
 // Without is the demand without some addresses.
