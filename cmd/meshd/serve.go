@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/authn"
 	"github.com/meshd-io/meshd/pkg/ca"
 	"github.com/meshd-io/meshd/pkg/compile"
@@ -135,6 +136,7 @@ type daemon struct {
 	book      *acks.Book
 	state     *stater
 	grpc      *grpc.Server
+	hesitant  *hesitant
 	xds       *server.Server
 	follows   following
 
@@ -227,8 +229,9 @@ func (d *daemon) open(ctx context.Context) ([]part, error) {
 		d.cache, d.book, d.metrics, d.log)
 	d.settled = d.pipeline.Settled
 	d.state = &stater{pipeline: d.pipeline, book: d.book, cache: d.cache, source: d.source, authority: d.authorityStatus}
+	d.hesitant = newHesitant(d.pipeline, d.pipeline.mesh.Load, d.pipeline.Changed, clock.System{})
 	d.xds = server.New(server.Config{
-		Cache: d.cache, Keyer: d.pipeline, Demander: d.pipeline,
+		Cache: d.cache, Keyer: d.pipeline, Demander: d.hesitant,
 		Recorder: newRecorder(d.book, d.log, d.metrics), Log: d.log,
 	})
 	d.pipeline.proxies = d.xds
@@ -255,6 +258,7 @@ func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
 	d.log.Info("meshd serves", "grpc", listener.Addr().String(), "config", d.flags.config)
 	return append([]part{
 		{"pipeline", func(ctx context.Context) error { d.pipeline.Run(ctx); return nil }},
+		{"unknown destinations", func(ctx context.Context) error { d.hesitant.Run(ctx); return nil }},
 		{"source", func(ctx context.Context) error { return d.source.Run(ctx, d.take) }},
 		{"certificate authority", d.authority.Run},
 		{"trust", d.spreadTrust},

@@ -46,6 +46,15 @@ func (s Sight) Resolve(address netip.AddrPort) *Destination {
 	return refused
 }
 
+// Known is false for an address that is one of the mesh's, and nobody's: a
+// Service or a pod may be there of which the mesh has not heard yet.
+func Known(mesh *model.Mesh, address netip.AddrPort) bool {
+	ip := Plain(address).Addr()
+	_, service := mesh.ServicesByAddress.Get(ip)
+	_, pod := mesh.PodsByAddress.Get(ip)
+	return service || pod || !inside(mesh.Settings.CIDRs, ip)
+}
+
 func (s Sight) resolvePod(address netip.AddrPort, pod *model.Pod) *Destination {
 	if pod.InMesh {
 		switch address.Port() {
