@@ -11,8 +11,10 @@ func together() []feature {
 	return slices.Concat(protocolFeatures(), addressFeatures(), probeFeatures(), outsideFeatures(), serverFeatures(), changeFeatures())
 }
 
-// alone are features that change the whole mesh.
-func alone() []feature { return slices.Concat(egressFeatures(), scopeFeatures(), restartFeatures()) }
+// alone are features that change the whole mesh, or count what is done in it.
+func alone() []feature {
+	return slices.Concat(egressFeatures(), scopeFeatures(), restartFeatures(), useFeatures())
+}
 
 const (
 	client   = "features/deploy/client"

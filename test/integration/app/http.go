@@ -129,6 +129,7 @@ func get(args []string) error {
 	method := flags.String("method", http.MethodGet, "HTTP method")
 	body := flags.Int("body", 0, "send so many bytes; the answer's body is said to be the \"same\" or not")
 	tell := flags.Bool("tell", false, "print a line to stderr when connected")
+	socket := flags.String("unix", "", "connect to this socket, whatever host the URL names")
 	wait := flags.Duration("timeout", 30*time.Second, "give up after")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -139,6 +140,11 @@ func get(args []string) error {
 	if *h2 {
 		transport.Protocols = &http.Protocols{}
 		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
+	if *socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", *socket)
+		}
 	}
 	if *tell {
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
