@@ -31,7 +31,7 @@ func TestStateIsExact(t *testing.T) {
 		for i, a := range addresses {
 			e.set("out|shop/"+serviceName(i)+"|80", assignment{addresses: a})
 		}
-		return &held{endpoints: e.table}
+		return &held{endpoints: e.table, settled: true}
 	}
 	state := []string{"10.0.0.1 10.0.0.2", "10.0.0.3"}
 	for _, tc := range []struct {
@@ -42,6 +42,7 @@ func TestStateIsExact(t *testing.T) {
 		{of("10.0.0.1 10.0.0.2"), true}, // uses one
 		{of("10.0.0.1", "10.0.0.3"), false},
 		{of("10.0.0.1 10.0.0.2", "10.0.0.3", "10.0.0.4"), false},
+		{&held{}, false},
 	} {
 		if err := tc.held.differs(state); (err == nil) != tc.exact {
 			t.Errorf("%v: %v", maps.Collect(tc.held.endpoints.all()), err)

@@ -75,6 +75,9 @@ func (c *crowd) endBurst(b *burst) (*latency, error) {
 
 // differs says what a proxy has otherwise than it should.
 func (p *held) differs(state []string) error {
+	if !p.settled {
+		return fmt.Errorf("something is missing: it has %s", p)
+	}
 	for name, a := range p.endpoints.all() {
 		service := serviceOf(name)
 		if service < 0 || service >= len(state) {

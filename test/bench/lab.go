@@ -3,20 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
-
-// probeServices is how many Services of one server a probe uses: each is a
-// destination that its sidecar asks for once.
-const probeServices = 30
 
 // lab is a lab of its own, beside one that may run already.
 type lab struct{ bin, state string }
@@ -32,13 +26,11 @@ func (l lab) run(ctx context.Context, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// labFigures are those of whole processes: the example's mesh, with two pods
-// that call each other in the mesh, and two that do outside of it.
-func labFigures(ctx context.Context, bin string) (out []figure, err error) {
-	const group = "lab with examples/eazybank"
+// withLab does something in a lab of its own that runs the objects of a path; up is how long it took to start.
+func withLab(ctx context.Context, bin, path string, do func(l lab, up time.Duration) error) (err error) {
 	dir, err := os.MkdirTemp("", "meshd-bench-")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l := lab{bin, filepath.Join(dir, "lab")}
 	defer func() {
@@ -46,23 +38,30 @@ func labFigures(ctx context.Context, bin string) (out []figure, err error) {
 		err = errors.Join(err, down, os.RemoveAll(dir))
 	}()
 	began := time.Now()
-	if _, err := l.run(ctx, "up", "-f", "examples/eazybank"); err != nil {
-		return nil, err
+	if _, err := l.run(ctx, "up", "-f", path); err != nil {
+		return err
 	}
-	out = append(out, figure{group, "meshd lab up, until all is in force", time.Since(began).Seconds(), "s", "5 proxies"})
-	before, err := memories(group, "idle", l.state)
-	if err != nil {
-		return nil, err
-	}
-	latencies, err := measureLatency(ctx, l, filepath.Join(dir, "probe.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	after, err := memories(group, "after requests", l.state)
-	if err != nil {
-		return nil, err
-	}
-	return append(append(append(out, before...), after...), latencies...), nil
+	return do(l, time.Since(began))
+}
+
+// labFigures are those of whole processes, in the example's mesh.
+func labFigures(ctx context.Context, bin string) (out []figure, err error) {
+	const group = "lab with examples/eazybank"
+	err = withLab(ctx, bin, "examples/eazybank", func(l lab, up time.Duration) error {
+		out = append(out, figure{group, "meshd lab up, until all is in force", up.Seconds(), "s", "5 proxies"})
+		for _, p := range []struct{ program, words, what string }{
+			{"meshd", "\x00serve\x00", "meshd"}, {"meshd-agent", "", "meshd-agent"}, {"envoy", "", "Envoy"},
+		} {
+			m, err := l.largest(p.program, p.words)
+			if err != nil {
+				return err
+			}
+			note := fmt.Sprintf("PSS %.1f, private %.1f; the largest of its kind", m.pss, m.private)
+			out = append(out, figure{group, "RSS of " + p.what + ", idle", m.rss, "MB", note})
+		}
+		return nil
+	})
+	return out, err
 }
 
 // demoTime is that of examples/eazybank/demo; building it is not counted.
@@ -75,116 +74,25 @@ func demoTime(ctx context.Context, bin string) ([]figure, error) {
 	return []figure{{"demo", "from up to down", time.Since(began).Seconds(), "s", "all rows, rotation and restart under load included"}}, nil
 }
 
-// memories of the processes of a lab: the largest of each kind, and how many there are.
-func memories(group, when, state string) ([]figure, error) {
-	all, err := descendants("lab", "daemon", state)
+// largest is the memory of the process of the lab that has most for itself, of
+// those of a program that have certain words among their arguments.
+func (l lab) largest(program, words string) (memory, error) {
+	all, err := descendants("lab", "daemon", l.state)
 	if err != nil {
-		return nil, err
+		return memory{}, err
 	}
-	var out []figure
-	for _, p := range []struct{ name, what string }{{"meshd", "meshd"}, {"meshd-agent", "meshd-agent"}, {"envoy", "Envoy"}} {
-		pids := all[p.name]
-		if p.name == "meshd" {
-			pids = slices.DeleteFunc(pids, func(pid int) bool { return !isServe(pid) })
+	var most memory
+	for _, pid := range all[program] {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil || !strings.Contains(string(raw), words) {
+			continue // it has ended, or is another's
 		}
-		var most memory
-		alive := 0
-		for _, pid := range pids {
-			m, err := memoryOf(pid)
-			if err != nil || m.rss == 0 {
-				continue // it has ended
-			}
-			alive++
-			most = memory{max(most.rss, m.rss), max(most.pss, m.pss), max(most.private, m.private)}
+		if m, err := memoryOf(pid); err == nil && m.private > most.private {
+			most = m
 		}
-		if alive == 0 {
-			return nil, fmt.Errorf("no process %s", p.name)
-		}
-		note := fmt.Sprintf("PSS %.1f, private %.1f; largest of %d", most.pss, most.private, alive)
-		out = append(out, figure{group, fmt.Sprintf("RSS of %s, %s", p.what, when), most.rss, "MB", note})
 	}
-	return out, nil
+	if most.rss == 0 {
+		return memory{}, fmt.Errorf("no process %s %q", program, words)
+	}
+	return most, nil
 }
-
-// isServe tells meshd from the lab, which is the same program.
-func isServe(pid int) bool {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && slices.Contains(strings.Split(string(raw), "\x00"), "serve")
-}
-
-func measureLatency(ctx context.Context, l lab, file string) ([]figure, error) {
-	if err := os.WriteFile(file, []byte(probePods()), 0o600); err != nil {
-		return nil, err
-	}
-	if _, err := l.run(ctx, "apply", "-f", file); err != nil {
-		return nil, err
-	}
-	const group = "latency, client to server on this machine"
-	var out []figure
-	for _, where := range []struct{ namespace, how string }{
-		{"bench-plain", "direct, no mesh"}, {"bench-mesh", "through two sidecars"},
-	} {
-		args := []string{"exec", "-n", where.namespace, "deploy/client", "--", filepath.Join(l.bin, "bench"), "probe"}
-		for i := range probeServices {
-			args = append(args, fmt.Sprintf("http://server-%d.%s:8080/ready", i, where.namespace))
-		}
-		raw, err := l.run(ctx, args...)
-		if err != nil {
-			return nil, err
-		}
-		var p probed
-		if err := json.Unmarshal(raw, &p); err != nil {
-			return nil, fmt.Errorf("probe: %w: %s", err, raw)
-		}
-		out = append(out, quantiles(group, where.how+": first request to a destination", p.First, "")...)
-		out = append(out, quantiles(group, where.how+": later request, new connection", p.Again, "")...)
-		out = append(out, quantiles(group, where.how+": warm request, open connection", p.Warm, "one at a time")...)
-	}
-	return out, nil
-}
-
-// probePods are a client and a server in the mesh and the same outside of it; the server has many Services.
-func probePods() string {
-	var b strings.Builder
-	for namespace, labels := range map[string]string{"bench-plain": "", "bench-mesh": ", labels: {meshd.io/inject: enabled}"} {
-		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s%s}\n", namespace, labels)
-		for _, app := range []string{"client", "server"} {
-			fmt.Fprintf(&b, probeYAML, namespace, app)
-		}
-		for i := range probeServices {
-			fmt.Fprintf(&b, probeServiceYAML, namespace, i)
-		}
-	}
-	return b.String()
-}
-
-const probeYAML = `---
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: %[2]s, namespace: %[1]s}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: %[2]s, namespace: %[1]s}
-spec:
-  selector: {matchLabels: {app: %[2]s}}
-  template:
-    metadata: {labels: {app: %[2]s}}
-    spec:
-      serviceAccountName: %[2]s
-      containers:
-      - name: %[2]s
-        image: ghcr.io/meshd-io/eazybank
-        command: [eazybank, serve, %[2]s, --port, "8080"]
-        ports: [{name: http, containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 1}
-`
-
-const probeServiceYAML = `---
-apiVersion: v1
-kind: Service
-metadata: {name: server-%[2]d, namespace: %[1]s}
-spec:
-  selector: {app: server}
-  ports: [{name: http, port: 8080, targetPort: http}]
-`

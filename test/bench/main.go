@@ -2,7 +2,7 @@
 // Of figures it asserts nothing: they are for people to read, on a machine that
 // they know. That proxies have another state than they should is an error. docs/performance.md says how each one is taken.
 //
-//	bench [-json] [-only functions|wire|scale|lab|demo] [-bin bin], and what -help says of the part scale
+//	bench [-json] [-only functions|wire|scale|lab|sidecar|demo] [-bin bin], and what -help says of the part scale
 package main
 
 import (
@@ -47,7 +47,7 @@ type section struct {
 func runAll(ctx context.Context) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError) // libraries have put theirs into flag.CommandLine
 	asJSON := flags.Bool("json", false, "print JSON")
-	only := flags.String("only", "", "one section: functions, wire, scale, lab or demo")
+	only := flags.String("only", "", "one section: functions, wire, scale, lab, sidecar or demo")
 	bin := flags.String("bin", "bin", "folder of meshd, meshd-agent, eazybank, demo and bench")
 	var size scaleSize
 	size.register(flags)
@@ -61,7 +61,7 @@ func runAll(ctx context.Context) error {
 	var all []figure
 	var failed error // one section's fault hides no other's figures
 	sections := []section{
-		{"functions", functions}, {"wire", wire}, {"scale", size.measure}, {"lab", labFigures}, {"demo", demoTime},
+		{"functions", functions}, {"wire", wire}, {"scale", size.measure}, {"lab", labFigures}, {"sidecar", sidecarFigures}, {"demo", demoTime},
 	}
 	for _, s := range sections {
 		if *only != "" && *only != s.name {

@@ -39,8 +39,8 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / userHertz, nil
 }
 
-// memory of a process in MB: what is resident, its share of what is shared, and what it has alone.
-type memory struct{ rss, pss, private float64 }
+// memory of a process in MB: what is resident, its share of what is shared, what it has alone, and what is of no file.
+type memory struct{ rss, pss, private, anonymous float64 }
 
 func memoryOf(pid int) (memory, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -64,6 +64,8 @@ func memoryOf(pid int) (memory, error) {
 			m.pss += kb / 1024
 		case "Private_Clean:", "Private_Dirty:":
 			m.private += kb / 1024
+		case "Anonymous:":
+			m.anonymous += kb / 1024
 		}
 	}
 	return m, nil

@@ -41,14 +41,21 @@ func (r *scaleRun) resident() (float64, error) {
 // scavenged is how long Go may take to give back what a collection has freed.
 const scavenged = 5 * time.Second
 
+// residentAfterGC leaves out the pages of the program's own file that its heap
+// profile reads: the profile is only a way to ask for a collection.
 func (r *scaleRun) residentAfterGC(ctx context.Context) (float64, error) {
+	before, err := memoryOf(r.daemon.cmd.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
 	if err := r.daemon.collect(ctx); err != nil {
 		return 0, err
 	}
 	if err := pause(ctx, scavenged); err != nil {
 		return 0, err
 	}
-	return r.resident()
+	after, err := memoryOf(r.daemon.cmd.Process.Pid)
+	return before.rss - before.anonymous + after.anonymous, err
 }
 
 // calm waits until meshd has nothing to do, for two minutes at the most: after

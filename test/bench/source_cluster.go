@@ -169,6 +169,7 @@ func (c *meshCluster) watch(ctx context.Context) {
 			}
 		}
 	}
+	c.told.fail(ctx.Err())
 }
 
 // serve runs meshd with the rights of the chart's account.
