@@ -10,6 +10,7 @@ func changeFeatures() []feature {
 	return []feature{
 		{name: "a port changes its protocol", manifest: fresh("http", 7358), test: testProtocolChanges},
 		{name: "an address changes hands", test: testAddressChangesHands},
+		{name: "an address of nobody", test: testAddressOfNobody},
 		{name: "a service without endpoints", manifest: noEndpoints, test: testNoEndpoints},
 		{name: "a proxy killed", manifest: fresh("http", 7362), test: testProxyKilled},
 		{name: "many first connections at once", manifest: fresh("http", 7363), test: testManyAtOnce},
@@ -85,6 +86,18 @@ func testAddressChangesHands(w *world) {
 	w.greets(at + ":7359")
 	w.greets("heir." + w.ns + ":7359")
 	w.Cleanup(func() { w.delete(strings.ReplaceAll(freshService("tcp", 7359), "name: new", "name: heir")) })
+}
+
+// testAddressOfNobody: who has been told that nobody is at an address is told otherwise when a Service gets it.
+func testAddressOfNobody(w *world) {
+	w.apply(fresh("http", 7368))
+	at := w.lookup4("new." + w.ns)
+	w.delete(freshService("http", 7368))
+	if a := w.get(client, "http://"+at+":7368/x"); a.Code == 200 {
+		w.Errorf("nobody answers: %+v", a)
+	}
+	w.must(w.T, strings.NewReplacer("NS", w.ns, "selector:", "clusterIP: "+at+", selector:").Replace(freshService("http", 7368)))
+	w.meshed(w.get(client, "http://"+at+":7368/x"), clientID)
 }
 
 const noEndpoints = `
