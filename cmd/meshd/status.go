@@ -49,8 +49,9 @@ func (s *stater) about(findings []report.Finding, ledger acks.Ledger) aboutObjec
 	for _, f := range findings {
 		byObject[f.Object] = append(byObject[f.Object], f)
 	}
+	look := lookAt(ledger, s.cache)
 	return func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
-		p := s.formers.progress(o, revision{uid, generation}, ledger, s.cache)
+		p := s.formers.progress(o, revision{uid, generation}, look)
 		return status.Progress{
 			Total: p.Total, Acknowledged: p.Acknowledged, Rejected: p.Rejected, Laggards: p.Laggards, Messages: p.Messages,
 		}, byObject[o]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"sync"
@@ -27,7 +28,8 @@ type former struct {
 	revision revision
 	// made is what the newest revision has made; before, what earlier ones had made
 	// and proxies may still hold.
-	made, before madeOf
+	made   made
+	before map[scope.Key][]envoy.Ref
 }
 
 // revision of an object; another object of the name is another one.
@@ -36,14 +38,58 @@ type revision struct {
 	generation int64
 }
 
-// madeOf are resources by the keys that have them.
-type madeOf map[scope.Key][]envoy.Ref
+// made is what was made from one object, by the keys of live proxies that have it.
+type made struct {
+	keys []scope.Key // of all live proxies
+	by   []madeBy
+}
+
+type madeBy struct {
+	key       int // place in made.keys
+	resources []acks.Resource
+}
+
+// all are the resources, with the places of the keys.
+func (m made) all() iter.Seq2[int, []acks.Resource] {
+	return func(yield func(int, []acks.Resource) bool) {
+		for _, by := range m.by {
+			if !yield(by.key, by.resources) {
+				return
+			}
+		}
+	}
+}
+
+// look is at everything that was made for the proxies of a Ledger, in one pass for all objects.
+type look struct {
+	ledger  acks.Ledger
+	cache   *cache.Cache
+	objects map[report.Object][]madeBy
+}
+
+func lookAt(ledger acks.Ledger, c *cache.Cache) *look {
+	l := &look{ledger: ledger, cache: c, objects: map[report.Object][]madeBy{}}
+	for key := range ledger.Keys() {
+		for o, rs := range c.Snapshot(ledger.Keys()[key]).Objects() {
+			by := l.objects[o]
+			if last := len(by) - 1; last >= 0 && by[last].key == key {
+				by[last].resources = slices.Concat(by[last].resources, rs)
+				continue
+			}
+			l.objects[o] = append(by, madeBy{key, rs})
+		}
+	}
+	return l
+}
+
+func (l *look) made(o report.Object) made { return made{l.ledger.Keys(), l.objects[o]} }
 
 // progress is acks.ProgressOf with what was made of former generations.
-func (f *formers) progress(o report.Object, v revision, ledger acks.Ledger, c *cache.Cache) acks.Progress {
-	current := func(key scope.Key) []acks.Resource { return c.Concerned(key, o) }
+func (f *formers) progress(o report.Object, v revision, l *look) acks.Progress {
+	now := l.made(o)
+	own := acks.ProgressAmong(l.ledger, now.all(), v.generation)
 	if o.Kind == "MeshConfig" || o.Kind == "CertificateAuthority" { // they concern all, always
-		return acks.ProgressOf(ledger, current, v.generation)
+		return own
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,28 +104,40 @@ func (f *formers) progress(o report.Object, v revision, ledger acks.Ledger, c *c
 	if h.revision != v {
 		h.revision, h.before = v, join(h.before, h.made)
 	}
-	h.made = madeOf{}
-	p := acks.ProgressOf(ledger, func(key scope.Key) []acks.Resource {
-		rs := current(key)
-		for _, r := range rs {
-			h.made[key] = append(h.made[key], envoy.Ref{Type: r.Type, Name: r.Name})
-		}
-		return append(rs, left(h.before[key], h.made[key], c.Snapshot(key))...)
-	}, v.generation)
-	if len(h.before) == 0 || p.Acknowledged+p.Rejected < p.Total {
+	h.made = now
+	if len(h.before) == 0 {
+		return own
+	}
+	if p := acks.ProgressAmong(l.ledger, l.withFormer(now, h.before), v.generation); p.Acknowledged+p.Rejected < p.Total {
 		return p
 	}
 	h.before = nil // everybody has let go
-	return acks.ProgressOf(ledger, current, v.generation)
+	return own
+}
+
+// withFormer adds to what is made of an object what was made of it before.
+func (l *look) withFormer(now made, before map[scope.Key][]envoy.Ref) iter.Seq2[int, []acks.Resource] {
+	return func(yield func(int, []acks.Resource) bool) {
+		current := map[int][]acks.Resource{}
+		for i, rs := range now.all() {
+			current[i] = rs
+		}
+		for i, key := range now.keys {
+			if !yield(i, slices.Concat(current[i], left(before[key], current[i], l.cache.Snapshot(key)))) {
+				return
+			}
+		}
+	}
 }
 
 // left are the resources that an object no longer has a part in, as they are
 // now; "" is the version of one that is gone.
-func left(before, made []envoy.Ref, now *cache.Snapshot) []acks.Resource {
+func left(before []envoy.Ref, made []acks.Resource, now *cache.Snapshot) []acks.Resource {
 	var out []acks.Resource
 	for _, ref := range before {
 		set := now.Set(ref.Type)
-		if slices.Contains(made, ref) || set.Withheld(ref.Name) { // what is withheld is not taken away
+		still := slices.ContainsFunc(made, func(r acks.Resource) bool { return r.Type == ref.Type && r.Name == ref.Name })
+		if still || set.Withheld(ref.Name) { // what is withheld is not taken away
 			continue
 		}
 		r := acks.Resource{Type: ref.Type, Name: ref.Name, Generation: math.MaxInt64} // of any generation
@@ -91,17 +149,17 @@ func left(before, made []envoy.Ref, now *cache.Snapshot) []acks.Resource {
 	return out
 }
 
-func join(a, b madeOf) madeOf {
-	if len(a) == 0 {
-		return b
+// join adds what was made to what had been made before.
+func join(before map[scope.Key][]envoy.Ref, m made) map[scope.Key][]envoy.Ref {
+	out := map[scope.Key][]envoy.Ref{}
+	for key, refs := range before {
+		out[key] = slices.Clone(refs)
 	}
-	out := madeOf{}
-	for _, m := range []madeOf{a, b} {
-		for key, refs := range m {
-			for _, ref := range refs {
-				if !slices.Contains(out[key], ref) {
-					out[key] = append(out[key], ref)
-				}
+	for i, rs := range m.all() {
+		key := m.keys[i]
+		for _, r := range rs {
+			if ref := (envoy.Ref{Type: r.Type, Name: r.Name}); !slices.Contains(out[key], ref) {
+				out[key] = append(out[key], ref)
 			}
 		}
 	}

@@ -11,13 +11,9 @@ import (
 // points are where the connected proxies of a Ledger stand: those of one key
 // that hold the same are as far as each other with every object.
 type points struct {
-	once  sync.Once
-	byKey []keyPoints
-}
-
-type keyPoints struct {
-	key    scope.Key
-	points []*point
+	once sync.Once
+	keys []scope.Key
+	of   [][]*point // of each of the keys
 }
 
 // point is where some proxies stand.
@@ -26,16 +22,16 @@ type point struct {
 	proxies []*entry // in no order, but for the first: that with the lowest name
 }
 
-// keys are those of connected proxies, with their points.
-func (l Ledger) keys() []keyPoints {
+// stand gives the points of a Ledger.
+func (l Ledger) stand() *points {
 	if l.points == nil {
-		return nil
+		return &points{}
 	}
-	l.points.once.Do(func() { l.points.byKey = l.gather() })
-	return l.points.byKey
+	l.points.once.Do(l.gather)
+	return l.points
 }
 
-func (l Ledger) gather() []keyPoints {
+func (l Ledger) gather() {
 	type place struct {
 		workload unique.Handle[workload]
 		held     holdings
@@ -56,30 +52,21 @@ func (l Ledger) gather() []keyPoints {
 			p.proxies[0], p.proxies[last] = p.proxies[last], p.proxies[0]
 		}
 	}
-	var out []keyPoints
 	index := map[scope.Key]int{}
 	for here, p := range at {
 		key := here.workload.Value().key
 		i, there := index[key]
 		if !there {
-			i = len(out)
+			i = len(index)
 			index[key] = i
-			out = append(out, keyPoints{key: key})
+			l.points.keys, l.points.of = append(l.points.keys, key), append(l.points.of, nil)
 		}
-		out[i].points = append(out[i].points, p)
+		l.points.of[i] = append(l.points.of[i], p)
 	}
-	return out
 }
 
-// Keys are those of connected proxies, each once, in no order.
-func (l Ledger) Keys() []scope.Key {
-	all := l.keys()
-	out := make([]scope.Key, len(all))
-	for i, k := range all {
-		out[i] = k.key
-	}
-	return out
-}
+// Keys are those of connected proxies, each once, in an order of this Ledger's. Read only.
+func (l Ledger) Keys() []scope.Key { return l.stand().keys }
 
 // starting: listeners come last. Before them it is not known yet what else a
 // proxy that has just connected wants, or holds from before.

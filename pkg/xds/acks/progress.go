@@ -2,6 +2,7 @@ package acks
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
@@ -41,14 +42,23 @@ type Progress struct {
 // or a later one. Equal bytes have equal versions, so a generation that changes
 // no byte is acknowledged at once. concerned is called once for each key.
 func ProgressOf(l Ledger, concerned func(scope.Key) []Resource, generation int64) Progress {
+	return ProgressAmong(l, func(yield func(int, []Resource) bool) {
+		for i, key := range l.Keys() {
+			if !yield(i, concerned(key)) {
+				return
+			}
+		}
+	}, generation)
+}
+
+// ProgressAmong is ProgressOf where it is known which keys are concerned: their
+// places in l.Keys(), each once, with their resources. It costs nothing for the others.
+func ProgressAmong(l Ledger, concerned iter.Seq2[int, []Resource], generation int64) Progress {
 	var p Progress
 	var said words
-	for _, k := range l.keys() {
-		rs := concerned(k.key)
-		if len(rs) == 0 {
-			continue
-		}
-		for _, at := range k.points {
+	of := l.stand().of
+	for i, rs := range concerned {
+		for _, at := range of[i] {
 			p.add(at, rs, generation, &said)
 		}
 	}

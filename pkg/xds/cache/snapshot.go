@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -177,17 +178,37 @@ func (s *Snapshot) Of(obj report.Object) []acks.Resource {
 	return out
 }
 
+// Objects are those that Of has something for, with what it has, one type after
+// another: an object comes once for each type that it is an origin of.
+func (s *Snapshot) Objects() iter.Seq2[report.Object, []acks.Resource] {
+	return func(yield func(report.Object, []acks.Resource) bool) {
+		for _, t := range acks.Types() {
+			set := s.Set(t)
+			if set == nil {
+				continue
+			}
+			set.once.Do(set.index)
+			for obj, rs := range set.objects {
+				if !yield(obj, rs) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // index is made when the first status asks: most sets are replaced before.
 func (s *Set) index() {
 	s.objects = map[report.Object][]acks.Resource{}
 	add := func(origins []report.Origin, r acks.Resource) {
-		newest := map[report.Object]int64{}
 		for _, o := range origins {
-			newest[o.Object] = max(newest[o.Object], o.Generation)
-		}
-		for obj, generation := range newest {
-			r.Generation = generation
-			s.objects[obj] = append(s.objects[obj], r)
+			r.Generation = o.Generation
+			had := s.objects[o.Object]
+			if last := len(had) - 1; last >= 0 && had[last].Name == r.Name { // once for all origins
+				had[last].Generation = max(had[last].Generation, o.Generation)
+				continue
+			}
+			s.objects[o.Object] = append(had, r)
 		}
 	}
 	for _, it := range s.items {
