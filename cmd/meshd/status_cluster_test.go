@@ -165,6 +165,8 @@ func certificateOf(t *testing.T, a *ca.Authority, namespace, account string) tls
 
 // otherReplica is meshd's second replica, which tells what the test says.
 type otherReplica struct {
+	demand *demand.Book
+
 	mu      sync.Mutex
 	report  peer.Report
 	changed broadcast
@@ -177,7 +179,7 @@ func (r *otherReplica) tell(o peer.Object) {
 	r.changed.raise()
 }
 
-func startReplica(t *testing.T, a *ca.Authority, address string) *otherReplica {
+func startReplica(t *testing.T, k client.Client, a *ca.Authority) *otherReplica {
 	t.Helper()
 	self, err := identity.New("cluster.local", "meshd-system", "meshd")
 	if err != nil {
@@ -187,20 +189,27 @@ func startReplica(t *testing.T, a *ca.Authority, address string) *otherReplica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer, err := authn.New(authn.Config{TrustDomain: "cluster.local", Rules: authn.Rules{peerv1.PeerService_Watch_FullMethodName: authn.Certificate}})
+	layer, err := authn.New(authn.Config{TrustDomain: "cluster.local", Rules: authn.Rules{
+		peerv1.PeerService_Watch_FullMethodName: authn.Certificate, peerv1.PeerService_Demand_FullMethodName: authn.Certificate,
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &otherReplica{}
+	r := &otherReplica{demand: demand.New(demand.Config{})}
 	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(config)), grpc.StreamInterceptor(layer.Stream()))
-	peer.NewServer(peer.ServerConfig{Self: self, Changed: r.changed.wait, Demand: demand.New(demand.Config{}),
+	peer.NewServer(peer.ServerConfig{Self: self, Changed: r.changed.wait, Demand: r.demand,
 		Report: func() (peer.Report, bool) { r.mu.Lock(); defer r.mu.Unlock(); return r.report, true }}).Register(srv)
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.2:15012")
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = srv.Serve(listener) }()
 	t.Cleanup(srv.Stop)
+	readyPod(t, k, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "meshd-system", Name: "meshd-other", Labels: map[string]string{
+			"app.kubernetes.io/name": "meshd", "app.kubernetes.io/component": "control-plane"}},
+		Spec: corev1.PodSpec{ServiceAccountName: "meshd", Containers: []corev1.Container{{Name: "meshd", Image: "meshd:test"}}},
+	}, "127.0.0.2")
 	return r
 }
 
@@ -275,12 +284,7 @@ func TestProgrammedIsExact(t *testing.T) {
 	}
 
 	// Another replica comes, which has to tell first.
-	replica := startReplica(t, authority, "127.0.0.2:15012")
-	readyPod(t, k, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "meshd-system", Name: "meshd-other", Labels: map[string]string{
-			"app.kubernetes.io/name": "meshd", "app.kubernetes.io/component": "control-plane"}},
-		Spec: corev1.PodSpec{ServiceAccountName: "meshd", Containers: []corev1.Container{{Name: "meshd", Image: "meshd:test"}}},
-	}, "127.0.0.2")
+	replica := startReplica(t, k, authority)
 	is("Pending", "meshd-other", false)
 	tell := func(generation int64, p meshstatus.Progress) {
 		replica.tell(peer.Object{Object: report.Object{Kind: "PeerAuthentication", Namespace: shop, Name: "p"},
