@@ -138,9 +138,13 @@ func (p *pipeline) sweep() {
 	}
 	p.mu.Lock()
 	for _, key := range swept.Ended {
+		if p.demand.Has(key) { // a proxy has come in this moment
+			continue
+		}
 		delete(p.active, key)
 		p.publisher.Drop(key)
 	}
 	p.mu.Unlock()
+	p.mark(swept.Ended)
 	p.poke()
 }

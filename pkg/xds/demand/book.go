@@ -101,6 +101,13 @@ func (b *Book) Of(key scope.Key) scope.Demand {
 	return scope.Demand{}
 }
 
+// Has reports whether a key may be given to proxies.
+func (b *Book) Has(key scope.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.find(key) != nil
+}
+
 // Seat is the key of a proxy of a workload: the newest epoch's for one that is
 // new, and for one that was here before the one that it had. One whose workload
 // has got another key, as when a selector looks at another label, takes along
@@ -132,13 +139,15 @@ func (b *Book) Seat(node, uid string, of scope.Key) (key scope.Key, changed []sc
 
 // follow gives an epoch that has all of another workload's: a proxy of it has moved here.
 func (b *Book) follow(w *workload, former *epoch) (e *epoch, changed []scope.Key) {
+	var more []netip.AddrPort
 	for a, u := range b.workloads[former.key.Workload()].used {
 		if _, known := w.used[a]; !known && len(w.used) < b.cfg.Limit {
 			b.use(w, a, u.last)
-			if b.give(w.newest, a) {
-				changed = []scope.Key{w.newest.key}
-			}
+			more = append(more, a)
 		}
+	}
+	if b.give(w.newest, more...) {
+		changed = []scope.Key{w.newest.key}
 	}
 	if w.newest.demand.Covers(former.demand) {
 		return w.newest, changed

@@ -30,6 +30,8 @@
 // itself shrinks. What proxies of an epoch ask for is added to it and to the
 // newest. An epoch is made no more often than four times in a retention, so a
 // workload has few: never more than proxies, and one where nothing is forgotten.
+// None is made while something is put aside that an Envoy has refused: the cache
+// remembers that, and the last good version, by key.
 //
 // A proxy keeps its seat in its epoch while its pod exists, also through a
 // reconnect or a visit to another replica of meshd. One that comes to a meshd
