@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
@@ -47,6 +52,22 @@ func (d *daemon) openGRPC(trustDomain string, attestor authn.Attestor, more func
 		cav1.RegisterCertificateServiceServer(d.grpc, service.New(service.Config{Signer: countingSigner{d.authority, d.metrics}, Log: d.log}))
 	}
 	return nil
+}
+
+// sendBuffer is what the kernel may hold for a peer that does not read, in
+// bytes; Linux doubles it. Left to itself it grows to megabytes a connection.
+const sendBuffer = 32 << 10
+
+// listenGRPC accepts connections with small buffers: they inherit the listener's.
+func (d *daemon) listenGRPC(ctx context.Context) (net.Listener, error) {
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+		})
+		return errors.Join(err, failed)
+	}}
+	return c.Listen(ctx, "tcp", d.flags.grpcAddress)
 }
 
 // certificateOnly notes the methods of services that are for mesh certificates only.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -102,6 +101,7 @@ func serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	slog.SetDefault(log)
+	setCollector()
 	// The collector then works harder instead of the kernel ending the process; GOMEMLIMIT in the environment wins.
 	if _, err := memlimit.Set(); err != nil {
 		log.Info("no memory limit is known", "detail", err)
@@ -247,7 +247,7 @@ func (d *daemon) open(ctx context.Context) ([]part, error) {
 
 // parts are what every daemon runs, and what its home adds.
 func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.flags.grpcAddress)
+	listener, err := d.listenGRPC(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +264,7 @@ func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
 		{"trust", d.spreadTrust},
 		{"grpc", func(context.Context) error { return d.grpc.Serve(listener) }}, // run ends it
 		admin,
+		{"memory", giveBack},
 	}, more...), nil
 }
 
