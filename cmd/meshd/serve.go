@@ -215,8 +215,7 @@ func (d *daemon) open(ctx context.Context) ([]part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
-	first, _ := compile.Compile(snapshot, compile.Config{TrustDomain: d.flags.trustDomain, SystemNamespace: d.flags.namespace, CIDRs: d.cidrs})
-	trustDomain := first.Settings.TrustDomain
+	trustDomain := compile.Settings(snapshot, compile.Config{TrustDomain: d.flags.trustDomain}).TrustDomain
 	store, attestor, err := d.home.Open(ctx, d, trustDomain)
 	if err != nil {
 		return nil, err

@@ -60,6 +60,12 @@ func Compile(snap *crds.Snapshot, config Config) (*model.Mesh, []report.Finding)
 	return NewCompiler().Compile(snap, config)
 }
 
+// Settings are those of a snapshot that has no history; its findings are Compile's.
+func Settings(snap *crds.Snapshot, config Config) model.Settings {
+	s, _ := newMemory().settings(snap, config)
+	return s.model
+}
+
 // Compile compiles the next snapshot. The findings are sorted and distinct; nobody may change them.
 func (c *Compiler) Compile(snap *crds.Snapshot, config Config) (*model.Mesh, []report.Finding) {
 	s, loose := c.memory.settings(snap, config)
