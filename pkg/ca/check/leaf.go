@@ -15,7 +15,7 @@ import (
 
 // Leaves judges leaves. The zero value is ready, and safe for concurrent use.
 // What one issuer's leaves have in common, its way to a root, is verified with
-// the first of them, and again when anything that it depends on has changed.
+// the first of them, and again when a leaf comes that this does not cover.
 type Leaves struct {
 	last atomic.Pointer[proof]
 }
@@ -54,10 +54,8 @@ func (l *Leaves) Leaf(chain, roots []*x509.Certificate, want Want) error {
 	if err := validity(leaf, want); err != nil {
 		return err
 	}
-	if p := l.last.Load(); p != nil {
-		if issuer := p.issuer(above, roots, want); issuer != nil {
-			return p.verify(leaf, issuer, want.Now)
-		}
+	if p := l.last.Load(); p != nil && p.covers(leaf, above, roots, want) {
+		return nil
 	}
 	p, err := prove(chain, roots, want)
 	if err != nil {
@@ -89,20 +87,18 @@ func prove(chain, roots []*x509.Certificate, want Want) (*proof, error) {
 	return p, nil
 }
 
-// issuer is the one below which leaves of the same trust domain verify now, nil
-// if that is not proven. Name constraints on URIs know hosts only (RFC 5280,
-// 4.2.1.10), and the host of a leaf's one name is its trust domain: what they
-// permit one leaf they permit the next.
-func (p *proof) issuer(above, roots []*x509.Certificate, want Want) *x509.Certificate {
-	if p.trustDomain != want.ID.TrustDomain() || !slices.EqualFunc(p.above, above, (*x509.Certificate).Equal) {
-		return nil
+// covers reports whether a peer will find of this leaf what was found of the
+// first. Name constraints on URIs know hosts only (RFC 5280, 4.2.1.10), and the
+// host of a leaf's one name is its trust domain: what they permit one leaf they
+// permit the next.
+func (p *proof) covers(leaf *x509.Certificate, above, roots []*x509.Certificate, want Want) bool {
+	if p.trustDomain != want.ID.TrustDomain() || p.algorithm != leaf.SignatureAlgorithm || want.Now.Before(leaf.NotBefore) ||
+		!slices.EqualFunc(p.above, above, (*x509.Certificate).Equal) {
+		return false
 	}
-	for _, way := range p.ways {
-		if good(way, want.Now) && slices.ContainsFunc(roots, way[len(way)-1].Equal) {
-			return way[0]
-		}
-	}
-	return nil
+	return slices.ContainsFunc(p.ways, func(way []*x509.Certificate) bool {
+		return good(way, want.Now) && issued(leaf, way[0]) && slices.ContainsFunc(roots, way[len(way)-1].Equal)
+	})
 }
 
 func good(way []*x509.Certificate, now time.Time) bool {
@@ -111,17 +107,8 @@ func good(way []*x509.Certificate, now time.Time) bool {
 	})
 }
 
-// verify is what a peer does with a leaf of a proven issuer, but for the signature.
-func (p *proof) verify(leaf, issuer *x509.Certificate, now time.Time) error {
-	switch {
-	case !bytes.Equal(leaf.RawIssuer, issuer.RawSubject):
-		return fmt.Errorf("verify: leaf is issued by %q, not by %q", leaf.Issuer, issuer.Subject)
-	case !bytes.Equal(leaf.AuthorityKeyId, issuer.SubjectKeyId):
-		return fmt.Errorf("verify: leaf names the issuer's key %x, which is %x", leaf.AuthorityKeyId, issuer.SubjectKeyId)
-	case leaf.SignatureAlgorithm != p.algorithm:
-		return fmt.Errorf("verify: leaf is signed by %s, the issuer's key makes %s", leaf.SignatureAlgorithm, p.algorithm)
-	case leaf.NotBefore.After(now):
-		return fmt.Errorf("verify: leaf is not valid before %s", leaf.NotBefore.UTC())
-	}
-	return nil
+// issued reports whether the leaf says that it is from this issuer. A name may be another CA's too, a key is not.
+func issued(leaf, issuer *x509.Certificate) bool {
+	return bytes.Equal(leaf.RawIssuer, issuer.RawSubject) &&
+		len(issuer.SubjectKeyId) > 0 && bytes.Equal(leaf.AuthorityKeyId, issuer.SubjectKeyId)
 }

@@ -17,7 +17,6 @@ import (
 // when it has changed.
 func TestLaterLeaf(t *testing.T) {
 	p, other := newPKI(t), newPKI(t)
-	proven := p.proven(t)
 	long := template.Validity{NotBefore: p.issuer.NotBefore, NotAfter: p.issuer.NotAfter}
 	sameKey := sign(t, template.Issuer(td, big.NewInt(7), long), p.root, p.key.Public(), p.rootKey)
 	sameName := sign(t, template.Issuer(td, big.NewInt(2), long), other.root, other.key.Public(), other.rootKey)
@@ -25,34 +24,64 @@ func TestLaterLeaf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leafBy := func(issuer *x509.Certificate) *x509.Certificate { return sign(t, p.leaf(), issuer, p.want.Key, p.key) }
 	elsewhere := p.want
 	elsewhere.ID = foreign
 	sha384 := p.leaf()
 	sha384.SignatureAlgorithm = x509.ECDSAWithSHA384
-	good := leafBy(p.issuer)
+	good := sign(t, p.leaf(), p.issuer, p.want.Key, p.key)
+	proven := p.proven(t)
 	for _, tc := range []struct {
-		name, want string
-		leaf       *x509.Certificate
-		above      []*x509.Certificate
-		roots      []*x509.Certificate
-		asked      check.Want
+		name         string
+		chain, roots []*x509.Certificate
+		asked        check.Want
 	}{
-		{"by another key under the issuer's name", "issuer's key", sign(t, p.leaf(), sameName, p.want.Key, other.key), certs(p.issuer), certs(p.root), p.want},
-		{"by the issuer's key under another name", "is issued by", leafBy(sameKey), certs(p.issuer), certs(p.root), p.want},
-		{"by another algorithm", "ECDSA-SHA384", sign(t, sha384, p.issuer, p.want.Key, p.key), certs(p.issuer), certs(p.root), p.want},
-		{"shown with another issuer", "verify", good, certs(sameName), certs(p.root, other.root), p.want},
-		{"shown without its issuer", "verify", good, nil, certs(p.root), p.want},
-		{"its root is no longer trusted", "verify", good, certs(p.issuer), certs(other.root), p.want},
-		{"of a trust domain that the issuer is not for", "verify", sign(t, template.Leaf(foreign, big.NewInt(3), p.validity), p.issuer, p.want.Key, p.key), certs(p.issuer), certs(p.root), elsewhere},
+		{"by another key under the issuer's name", certs(sign(t, p.leaf(), sameName, p.want.Key, other.key), p.issuer), certs(p.root), p.want},
+		{"by the issuer's key under another name", certs(sign(t, p.leaf(), sameKey, p.want.Key, p.key), p.issuer), certs(p.root), p.want},
+		{"by another key and algorithm", certs(sign(t, sha384, impostor(p.issuer, other), p.want.Key, other.key), p.issuer), certs(p.root), p.want},
+		{"shown with another issuer", certs(good, sameName), certs(p.root, other.root), p.want},
+		{"shown without its issuer", certs(good), certs(p.root), p.want},
+		{"its root is no longer trusted", certs(good, p.issuer), certs(other.root), p.want},
+		{
+			"of a trust domain that the issuer is not for",
+			certs(sign(t, template.Leaf(foreign, big.NewInt(3), p.validity), p.issuer, p.want.Key, p.key), p.issuer), certs(p.root), elsewhere,
+		},
 	} {
-		err := proven.Leaf(append(certs(tc.leaf), tc.above...), tc.roots, tc.asked)
-		if err == nil || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		if err := proven.Leaf(tc.chain, tc.roots, tc.asked); err == nil || !strings.Contains(err.Error(), "verify") {
+			t.Errorf("%s: %v", tc.name, err)
 		}
 	}
 	if err := proven.Leaf(certs(good, p.issuer), certs(other.root, p.root), p.want); err != nil {
 		t.Errorf("a root beside its own: %v", err)
+	}
+}
+
+// impostor is the issuer's certificate with another key behind it.
+func impostor(issuer *x509.Certificate, other *pki) *x509.Certificate {
+	c := *issuer
+	c.PublicKey = other.key.Public()
+	return &c
+}
+
+// TestIssuersWithoutKeyID: their names do not tell them apart, so that each leaf is verified.
+func TestIssuersWithoutKeyID(t *testing.T) {
+	p, other := newPKI(t), newPKI(t)
+	p.issuer.SubjectKeyId = nil
+	proven := p.proven(t)
+	leaf := sign(t, p.leaf(), impostor(p.issuer, other), p.want.Key, other.key)
+	if err := proven.Leaf(certs(leaf, p.issuer), certs(p.root), p.want); err == nil {
+		t.Error("a leaf by another key passes")
+	}
+}
+
+// TestRootsThatSign: with nothing above the leaf, the next one may be another root's.
+func TestRootsThatSign(t *testing.T) {
+	p, other := newPKI(t), newPKI(t)
+	var leaves check.Leaves
+	for _, by := range []*pki{p, other, p} {
+		leaf := sign(t, p.leaf(), by.root, p.want.Key, by.rootKey)
+		if err := leaves.Leaf(certs(leaf), certs(p.root, other.root), p.want); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
