@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 
@@ -77,9 +78,20 @@ type written struct {
 	conditions    []metav1.Condition
 	// version is the resourceVersion that the newest write gave, when the snapshot was at former.
 	version, former string
+	// texts are of the last look: most objects are as they were then.
+	texts texts
 	// due is when the next write may be at the earliest.
 	due      time.Time
 	failures int
+}
+
+// texts are what an object should have, and the object as it was when that was
+// decided, both encoded.
+type texts struct {
+	written any    // that body is of
+	version string // that seen is of
+
+	body, seen string
 }
 
 // NewWriter has written nothing yet.
@@ -126,12 +138,11 @@ func (w *Writer) take(all []Desired) {
 			h = &written{uid: d.UID}
 			w.objects[d.Object] = h
 		}
-		body := encode(d.Written)
+		h.texts.take(d)
 		h.want = nil
-		live := encode(d.Live)
-		switch seen := d.ResourceVersion + " " + live; {
+		switch body, seen := h.texts.body, h.texts.seen; {
 		case body == h.applied && seen == h.seen:
-		case covers(live, body):
+		case covers(encode(d.Live), body):
 			h.applied, h.seen, h.conditions = body, seen, d.Conditions
 		default:
 			h.want, h.body, h.looked = &d, body, seen
@@ -141,6 +152,16 @@ func (w *Writer) take(all []Desired) {
 		if !there[o] {
 			delete(w.objects, o)
 		}
+	}
+}
+
+// take encodes what is not as it was: of one resourceVersion an object is the same.
+func (t *texts) take(d Desired) {
+	if !reflect.DeepEqual(t.written, d.Written) {
+		t.written, t.body = d.Written, encode(d.Written)
+	}
+	if t.version != d.ResourceVersion || d.ResourceVersion == "" {
+		t.version, t.seen = d.ResourceVersion, d.ResourceVersion+" "+encode(d.Live)
 	}
 }
 
