@@ -244,11 +244,12 @@ func (p *pipeline) idle() (bool, <-chan struct{}) {
 	changed := p.changed.wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	dirty := false
 	for _, a := range p.active {
-		dirty = dirty || a.dirty
+		if a.dirty {
+			return false, changed
+		}
 	}
-	return p.next == nil && !p.working && !dirty && p.current.snapshot != nil, changed
+	return p.next == nil && !p.working && p.current.snapshot != nil, changed
 }
 
 // Settled returns when everything is published and every live proxy has acknowledged it.

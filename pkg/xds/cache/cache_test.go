@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
@@ -253,6 +254,35 @@ func TestGenerationWithoutBytesIsNoVersion(t *testing.T) {
 	}
 	if got := c.Concerned(key("x"), origins("a", 1)[0].Object); len(got) != 1 || got[0].Generation != 2 {
 		t.Errorf("concerned %+v", got)
+	}
+}
+
+// TestObjectsAreAllThatOfKnows: of an object that is several times an origin of a resource, the newest generation counts.
+func TestObjectsAreAllThatOfKnows(t *testing.T) {
+	c := New()
+	shared, other := route("a", "/a", 2), route("b", "/b", 5)
+	shared.Origins = slices.Concat(origins("a", 3), origins("a", 2), origins("b", 5))
+	c.Publish(key("x"), envoy.Resources{envoy.RouteType: {shared, other, route("c", "(", 7)}, envoy.EndpointType: {endpoints("e", "10.0.0.1")}})
+	snapshot, got := c.Snapshot(key("x")), map[report.Object][]acks.Resource{}
+	for o, rs := range snapshot.Objects() {
+		got[o] = append(got[o], rs...)
+	}
+	for name, generations := range map[string][]int64{"a": {3}, "b": {5, 5}, "c": {7}, "e": {1}} {
+		o := origins(name, 1)[0].Object
+		var has []int64
+		for _, r := range got[o] {
+			has = append(has, r.Generation)
+		}
+		if !slices.Equal(has, generations) || !slices.Equal(got[o], snapshot.Of(o)) {
+			t.Errorf("%s: %+v, alone %+v", name, got[o], snapshot.Of(o))
+		}
+		delete(got, o)
+	}
+	if len(got) > 0 {
+		t.Errorf("nobody's: %+v", got)
+	}
+	for range (*Snapshot)(nil).Objects() {
+		t.Error("nothing has objects")
 	}
 }
 
