@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -18,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -91,7 +89,7 @@ func (b *bench) grant(t *testing.T) {
 		}
 	}
 	// RBAC is eventual: the API server reads its roles by watches.
-	until(t, "the rights", func(ctx context.Context) (bool, error) {
+	kubetest.Until(t, "the rights", func(ctx context.Context) (bool, error) {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               "system:serviceaccount:" + b.namespace + ":meshd",
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: b.namespace, Verb: "delete", Group: "apps", Resource: "deployments", Name: IngressName},
@@ -136,18 +134,11 @@ func (b *bench) want(change func(*Wanted)) {
 	b.changed = make(chan struct{})
 }
 
-func until(t *testing.T, what string, is func(context.Context) (bool, error)) {
-	t.Helper()
-	if err := wait.PollUntilContextTimeout(context.Background(), 20*time.Millisecond, kubetest.Patience, true, is); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
 // deployment waits until it is as it should be.
 func (b *bench) deployment(t *testing.T, what string, is func(*appsv1.Deployment) bool) *appsv1.Deployment {
 	t.Helper()
 	d := &appsv1.Deployment{}
-	until(t, what, func(ctx context.Context) (bool, error) {
+	kubetest.Until(t, what, func(ctx context.Context) (bool, error) {
 		err := b.api.Get(ctx, client.ObjectKey{Namespace: b.namespace, Name: IngressName}, d)
 		if apierrors.IsNotFound(err) {
 			return false, nil
@@ -216,10 +207,10 @@ func TestGatewayComesAndGoes(t *testing.T) {
 		}
 	}
 	b.deployment(t, "made again", replicasAre(2))
-	until(t, "all again", func(context.Context) (bool, error) { return !slices.Contains(b.versions(t), ""), nil })
+	kubetest.Until(t, "all again", func(context.Context) (bool, error) { return !slices.Contains(b.versions(t), ""), nil })
 
 	b.want(func(w *Wanted) { w.Ingress = false })
-	until(t, "gone", func(context.Context) (bool, error) { return slices.Equal(b.versions(t), []string{"", "", "", ""}), nil })
+	kubetest.Until(t, "gone", func(context.Context) (bool, error) { return slices.Equal(b.versions(t), []string{"", "", "", ""}), nil })
 }
 
 // TestAutoscalerOwnsReplicas: whoever scales the gateway has the say from then on.
@@ -311,7 +302,7 @@ func TestWhatOthersMadeStays(t *testing.T) {
 	if err := b.api.Apply(context.Background(), client.ApplyConfigurationFromUnstructured(account), client.FieldOwner(FieldManager)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "deleted", func(ctx context.Context) (bool, error) {
+	kubetest.Until(t, "deleted", func(ctx context.Context) (bool, error) {
 		err := b.api.Get(ctx, client.ObjectKeyFromObject(account), &corev1.ServiceAccount{})
 		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	})

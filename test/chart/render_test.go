@@ -88,6 +88,13 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// The values of an older release, which `helm upgrade --reuse-values` takes as they were, are enough.
+func TestOlderValues(t *testing.T) {
+	if out := render(t, "gateway: null"); strings.Contains(out, "gateway-replicas") {
+		t.Error("an argument without a value")
+	}
+}
+
 // Every image, wherever it is rendered, follows the values.
 func TestImages(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -86,7 +85,7 @@ func TestRightsSuffice(t *testing.T) {
 			return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool { return e.Regarding.Name == "edge" }), err
 		},
 	} {
-		until(t, what, done)
+		kubetest.Until(t, what, done)
 	}
 	stop()
 	used := map[string]bool{}
@@ -133,10 +132,10 @@ func TestTrustDomainComesFirst(t *testing.T) {
 			address := free(t)
 			stop := serve(t, c, render(t, values), "--grpc-address="+address)
 			defer stop()
-			until(t, "meshd shows a certificate of new.test", func(ctx context.Context) (bool, error) {
+			kubetest.Until(t, "meshd shows a certificate of new.test", func(ctx context.Context) (bool, error) {
 				conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", address)
 				if err != nil {
-					return false, nil //nolint:nilerr // it is starting
+					return false, err // it is starting
 				}
 				defer conn.Close()
 				if got := conn.(*tls.Conn).ConnectionState().PeerCertificates[0].URIs; len(got) != 1 || got[0].Host != "new.test" {
@@ -202,27 +201,6 @@ func free(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-// until asks until something is so.
-func until(t *testing.T, what string, done func(context.Context) (bool, error)) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), kubetest.Patience)
-	defer cancel()
-	for {
-		ok, err := done(ctx)
-		if ok {
-			return
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("not in time: %s", what)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 func auditOf(t *testing.T, path string) []auditv1.Event {
