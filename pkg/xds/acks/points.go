@@ -78,12 +78,11 @@ func (p *point) starting() bool {
 // whether they want it. Listeners and clusters are for everyone, asked for or not
 // yet; so are secrets, which a proxy asks for only once it has what names them.
 func (p *point) holds(r Resource) (version string, subscribes bool) {
-	everyone := r.Type == envoy.ListenerType || r.Type == envoy.ClusterType || r.Type == envoy.SecretType || p.starting()
 	if h := p.held[indexOf(r.Type)]; h != (unique.Handle[holding]{}) {
 		if held := h.Value().held; held != nil {
-			v, ok := held.Version(r.Name)
-			return v, ok || everyone
+			version, subscribes = held.Version(r.Name)
 		}
 	}
-	return "", everyone
+	everyone := r.Type == envoy.ListenerType || r.Type == envoy.ClusterType || r.Type == envoy.SecretType
+	return version, subscribes || everyone || p.starting()
 }
