@@ -60,12 +60,21 @@ type outcome struct {
 	Errors           map[string]int
 }
 
-type load struct{ t *testing.T }
+// load is a pod that asks.
+type load struct {
+	t               *testing.T
+	namespace, name string
+}
 
 // targeted makes sure that there are meshd, the bank and the target. The latter stays for the next test.
 func targeted(t *testing.T) {
 	t.Helper()
 	installed(t)
+	target(t)
+}
+
+func target(t *testing.T) {
+	t.Helper()
 	if _, err := run(steady, "kubectl", "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
@@ -80,21 +89,31 @@ func underLoad(t *testing.T, disturb func()) {
 	t.Helper()
 	targeted(t)
 	apply(t, loader)
-	l := load{t}
-	l.further(2)
-	began, before := time.Now(), l.newest()
+	loaded(t, disturb, load{t, "steady", "load"})
+}
+
+// loaded does something while pods ask; no request of theirs may fail.
+func loaded(t *testing.T, disturb func(), loads ...load) {
+	t.Helper()
+	began, before := time.Now(), make([]outcome, len(loads))
+	for i, l := range loads {
+		l.further(2)
+		before[i] = l.newest()
+	}
 	disturb()
-	l.further(3)
-	after := l.newest()
-	t.Logf("%d requests in %s, %d failed", after.Requests-before.Requests, time.Since(began).Round(time.Second), after.Failed)
-	if after.Failed > 0 {
-		t.Errorf("%d of %d requests failed: %v %v", after.Failed, after.Requests, after.Codes, after.Errors)
+	for i, l := range loads {
+		l.further(3)
+		after := l.newest()
+		t.Logf("%s: %d requests in %s, %d failed", l.name, after.Requests-before[i].Requests, time.Since(began).Round(time.Second), after.Failed)
+		if after.Failed > 0 {
+			t.Errorf("%s: %d of %d requests failed: %v %v", l.name, after.Failed, after.Requests, after.Codes, after.Errors)
+		}
 	}
 }
 
 // reports are the lines so far.
 func (l load) reports() []outcome {
-	out, err := run("", "kubectl", "logs", "-n", "steady", "load", "-c", "load")
+	out, err := run("", "kubectl", "logs", "-n", l.namespace, l.name, "-c", "load")
 	if err != nil {
 		return nil // it has not started yet
 	}

@@ -40,20 +40,28 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	once      sync.Once
-	setUpErr  error
+	bringUp   = sync.OnceValue(setUpCluster)
+	install   = sync.OnceValue(setUpMesh)
 	broughtUp bool
 )
 
-// installed makes sure that there is a cluster with meshd and the example bank in it.
-func installed(t *testing.T) {
+// clustered makes sure that there is a cluster with the images in it.
+func clustered(t *testing.T) {
 	t.Helper()
 	if kube == "" {
 		t.Skip("NOT TESTED: MESHD_KUBE is not set (make test-cluster)")
 	}
-	once.Do(func() { setUpErr = setUp() })
-	if setUpErr != nil {
-		t.Fatal(setUpErr)
+	if err := bringUp(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// installed makes sure that there is a cluster with meshd and the example bank in it.
+func installed(t *testing.T) {
+	t.Helper()
+	clustered(t)
+	if err := install(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -67,12 +75,7 @@ func phase(name string, run func() error) error {
 	return nil
 }
 
-func setUp() error {
-	images, err := os.MkdirTemp("", "meshd-images-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(images)
+func setUpCluster() error {
 	if own {
 		state = filepath.Join(os.TempDir(), "meshd-cluster-test")
 		os.Setenv("MESHD_CLUSTER", state)
@@ -92,33 +95,37 @@ func setUp() error {
 	if os.Getenv("MESHD_INSTALLED") != "" {
 		return nil
 	}
-	for _, p := range []struct {
-		name string
-		run  func() error
-	}{
-		{"build images", func() error {
-			_, err := run("", "hack/image", images, "meshd", "meshd-agent", "eazybank", "envoy")
-			return err
-		}},
-		{"import images", func() error { return importImages(images) }},
-		{"helm install", func() error {
-			_, err := run("", "helm", "upgrade", "--install", "meshd", chart, "-n", system, "--create-namespace", "--wait", "--timeout", patience.String())
-			return err
-		}},
-		{"apply the bank", applyBank},
-	} {
-		if err := phase(p.name, p.run); err != nil {
-			return err
-		}
-	}
-	return nil
+	return phase("build and load images", func() error { return loadImages(".", "meshd", "meshd-agent", "eazybank", "envoy") })
 }
 
-// importImages gives the images to a cluster of hack/cluster; any other has to have them.
-func importImages(folder string) error {
+func setUpMesh() error {
+	if os.Getenv("MESHD_INSTALLED") != "" {
+		return nil
+	}
+	err := phase("helm install", func() error {
+		_, err := run("", "helm", "upgrade", "--install", "meshd", chart, "-n", system, "--create-namespace", "--wait", "--timeout", patience.String())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return phase("apply the bank", applyBank)
+}
+
+// loadImages builds images from a tree of sources and gives them to a cluster of
+// hack/cluster; any other has to have them.
+func loadImages(tree string, names ...string) error {
 	if !local() {
 		fmt.Println("    the cluster is not of hack/cluster: its nodes must find the images themselves")
 		return nil
+	}
+	folder, err := os.MkdirTemp("", "meshd-images-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	if _, err := run("", filepath.Join(tree, "hack/image"), append([]string{folder}, names...)...); err != nil {
+		return err
 	}
 	archives, err := filepath.Glob(folder + "/*.tar")
 	if err != nil {

@@ -14,6 +14,11 @@ import (
 // No proxy has ever refused anything, but for the test that was about it.
 func TestZNothingRefused(t *testing.T) {
 	installed(t)
+	nothingRefused(t)
+}
+
+func nothingRefused(t *testing.T) {
+	t.Helper()
 	for _, pod := range proxied(t) {
 		if strings.HasPrefix(pod.name, "meshd-ingress-") {
 			continue // its log and events are TestRefusedByEnvoy's
