@@ -89,43 +89,21 @@ func (s scene) request(csr []byte, seconds int32) *certificatesv1.PodCertificate
 // create asks as the kubelet does, until its API server knows pod and node: the admission reads them from a cache.
 func (s scene) create(t *testing.T, r *certificatesv1.PodCertificateRequest) {
 	t.Helper()
-	eventually(t, func() error { return s.kubelet.Create(t.Context(), r) })
+	kubetest.Until(t, "the request is made", func(ctx context.Context) (bool, error) {
+		err := s.kubelet.Create(ctx, r)
+		return err == nil, err
+	})
 }
 
 // answer waits for the request's condition.
 func (s scene) answer(t *testing.T, r *certificatesv1.PodCertificateRequest) *certificatesv1.PodCertificateRequest {
 	t.Helper()
 	out := &certificatesv1.PodCertificateRequest{}
-	eventually(t, func() error {
-		if err := s.admin.Get(t.Context(), client.ObjectKeyFromObject(r), out); err != nil {
-			return err
-		}
-		if !answered(out) {
-			return errors.New("no answer")
-		}
-		return nil
+	kubetest.Until(t, "an answer", func(ctx context.Context) (bool, error) {
+		err := s.admin.Get(ctx, client.ObjectKeyFromObject(r), out)
+		return err == nil && answered(out), err
 	})
 	return out
-}
-
-// eventually polls what another process does, within kubetest.Patience.
-func eventually(t *testing.T, try func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), kubetest.Patience)
-	defer cancel()
-	pace := time.NewTicker(50 * time.Millisecond)
-	defer pace.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(err)
-		case <-pace.C:
-		}
-	}
 }
 
 // rules are all that the signer may do in a cluster.
@@ -157,9 +135,10 @@ func signer(t *testing.T, c *kubetest.Cluster, o Options) {
 	}
 	o.Log = slog.New(slog.DiscardHandler)
 	var s *Signer
-	eventually(t, func() (err error) { // RBAC is enforced from a cache
+	kubetest.Until(t, "the rights", func(context.Context) (bool, error) { // RBAC is enforced from a cache
+		var err error
 		s, err = New(c.As(system, "meshd"), o)
-		return err
+		return err == nil, err
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -275,12 +254,7 @@ func TestDenied(t *testing.T) {
 			if len(got.Conditions) != 1 || got.Conditions[0].Type != "Denied" || got.Conditions[0].Reason != tc.want || got.CertificateChain != "" {
 				t.Errorf("%+v", got)
 			}
-			eventually(t, func() error {
-				if answers.times(tc.want) != before+1 {
-					return errors.New("the answer was not told")
-				}
-				return nil
-			})
+			kubetest.Until(t, "the answer is told", func(context.Context) (bool, error) { return answers.times(tc.want) == before+1, nil })
 		})
 	}
 }
@@ -372,12 +346,7 @@ func TestTwoSigners(t *testing.T) {
 			t.Fatal("no certificate")
 		}
 	}
-	eventually(t, func() error {
-		if answers.times("") < n {
-			return errors.New("not all answers were told")
-		}
-		return nil
-	})
+	kubetest.Until(t, "all answers are told", func(context.Context) (bool, error) { return answers.times("") >= n, nil })
 	if got := answers.times(""); got != n {
 		t.Errorf("%d answers to %d requests", got, n)
 	}

@@ -2,13 +2,11 @@ package trust
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -124,38 +122,13 @@ func publish(t *testing.T, c *kubetest.Cluster, a Authority, n *namespaces) {
 	})
 }
 
-// eventually polls what another process does, within kubetest.Patience.
-func eventually(t *testing.T, try func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), kubetest.Patience)
-	defer cancel()
-	pace := time.NewTicker(50 * time.Millisecond)
-	defer pace.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(err)
-		case <-pace.C:
-		}
-	}
-}
-
 // published waits until namespace has the bundle, and gives the object's version.
 func published(t *testing.T, admin client.Client, namespace, bundle string) string {
 	t.Helper()
 	var cm corev1.ConfigMap
-	eventually(t, func() error {
-		if err := admin.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: ConfigMap}, &cm); err != nil {
-			return err
-		}
-		if cm.Data[Key] != bundle {
-			return errors.New("namespace " + namespace + " has another bundle")
-		}
-		return nil
+	kubetest.Until(t, "namespace "+namespace+" has the bundle", func(ctx context.Context) (bool, error) {
+		err := admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: ConfigMap}, &cm)
+		return err == nil && cm.Data[Key] == bundle, err
 	})
 	return cm.ResourceVersion
 }
@@ -164,14 +137,9 @@ func published(t *testing.T, admin client.Client, namespace, bundle string) stri
 func bundled(t *testing.T, admin client.Client, bundle string) string {
 	t.Helper()
 	var ctb certificatesv1.ClusterTrustBundle
-	eventually(t, func() error {
-		if err := admin.Get(t.Context(), client.ObjectKey{Name: Bundle}, &ctb); err != nil {
-			return err
-		}
-		if ctb.Spec.TrustBundle != bundle || ctb.Spec.SignerName != Signer {
-			return errors.New("the ClusterTrustBundle is another one")
-		}
-		return nil
+	kubetest.Until(t, "the ClusterTrustBundle has the bundle", func(ctx context.Context) (bool, error) {
+		err := admin.Get(ctx, client.ObjectKey{Name: Bundle}, &ctb)
+		return err == nil && ctb.Spec.TrustBundle == bundle && ctb.Spec.SignerName == Signer, err
 	})
 	return ctb.ResourceVersion
 }
