@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -51,18 +50,9 @@ func startInCluster(t *testing.T, c *kubetest.Cluster) *served {
 	return s
 }
 
-// until waits for something, which is bounded and never slept for.
 func until(t *testing.T, what string, holds func(context.Context) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), kubetest.Patience)
-	defer cancel()
-	for !holds(ctx) {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("not in time: %s", what)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	kubetest.Until(t, what, func(ctx context.Context) (bool, error) { return holds(ctx), nil })
 }
 
 func create(t *testing.T, c client.Client, objects ...client.Object) {
