@@ -47,7 +47,7 @@ func (st *stream) subscription() (scope.Key, *names) {
 }
 
 // Deny answers those proxies of a key that wait for one of the destinations that
-// there is none, for now: it comes if a later snapshot has it.
+// there is none, for now. Envoy does not ask again: it comes once a snapshot has it.
 func (s *Server) Deny(key scope.Key, destinations []netip.AddrPort, why string) {
 	s.mu.Lock()
 	streams := make([]*stream, 0, len(s.byKey[key]))

@@ -36,7 +36,8 @@ func TestDeny(t *testing.T) {
 	g := f.gate(t)
 	g.ask(envoy.ClusterType, "dst|10.96.0.1:80")
 	<-f.asked
-	f.Deny(accountsKey(), []netip.AddrPort{netip.MustParseAddrPort("10.96.0.1:80"), netip.MustParseAddrPort("10.96.0.9:80")}, "too many")
+	full := []netip.AddrPort{netip.MustParseAddrPort("10.96.0.1:80"), netip.MustParseAddrPort("10.96.0.9:80")}
+	f.Deny(accountsKey(), full, "too many")
 	g.expect(envoy.ClusterType, "-dst|10.96.0.1:80")
 	f.until(t, func(ps []acks.ProxyState) bool { return len(ps) == 1 && ps[0].Refused == "too many" })
 
@@ -46,7 +47,7 @@ func TestDeny(t *testing.T) {
 	g.expect(envoy.ClusterType, "dst|10.96.0.1:80")
 
 	// What it holds is not denied.
-	f.Deny(accountsKey(), []netip.AddrPort{netip.MustParseAddrPort("10.96.0.1:80")}, "too many")
+	f.Deny(accountsKey(), full, "too many")
 	rs[envoy.OnDemandType] = append(rs[envoy.OnDemandType], gateOf("dst|10.96.0.3:80", envoy.Ref{Type: envoy.ClusterType, Name: "out|shop/a|80"}))
 	f.cache.Publish(accountsKey(), rs)
 	g.ask(envoy.ClusterType, "dst|10.96.0.3:80")
