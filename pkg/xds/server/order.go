@@ -216,6 +216,9 @@ func (s *session) caughtUp(l *lane, cur *cache.Set) {
 // exceptions are the versions in which the client differs from a set though it
 // is owed nothing of it; nil is none.
 func (s *session) exceptions(l *lane, cur *cache.Set) map[string]string {
+	if len(l.refused)+len(l.diff)+len(cur.WithheldNames()) == 0 {
+		return nil
+	}
 	diff := map[string]string{}
 	for name, r := range l.refused {
 		if !cur.Wants(name, r.Version) {
@@ -261,22 +264,22 @@ func id(s *cache.Set) uint64 {
 }
 
 // tell is the event that everything of a set is held.
-func (l *lane) tell(cur *cache.Set) acks.Event {
-	e := acks.Event{
-		Kind: acks.Acknowledged, Type: l.typ, Resources: l.sub.len(),
-		Held: held{set: cur, sub: l.sub},
-	}
+func (l *lane) tell(cur *cache.Set) note {
+	e := note{kind: acks.Acknowledged, typ: l.typ, resources: l.sub.len(), held: held{set: cur, sub: l.sub}}
 	if len(l.diff) > 0 {
-		e.Held = held{set: cur, sub: l.sub, but: &exceptions{maps.Clone(l.diff)}} // the lane writes into its own
+		e.held = held{set: cur, sub: l.sub, but: &exceptions{maps.Clone(l.diff)}} // the lane writes into its own
 	}
 	if cur != nil {
-		e.Version = cur.Version
+		e.version = cur.Version
 	}
 	if l.sub.wild {
-		e.Resources = len(cur.Items())
+		e.resources = len(cur.Items())
+	}
+	if len(l.refused) == 0 {
+		return e
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.refused)) {
-		e.Rejections = append(e.Rejections, l.refused[name])
+		e.rejections = append(e.rejections, l.refused[name])
 	}
 	return e
 }

@@ -66,7 +66,7 @@ func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial 
 
 // resume notes what the client says that it holds.
 func (s *session) resume(l *lane, initial map[string]string) {
-	s.out.events = append(s.out.events, acks.Event{Kind: acks.Resumed, Type: l.typ, Resources: len(initial)})
+	s.out.events = append(s.out.events, note{kind: acks.Resumed, typ: l.typ, resources: len(initial)})
 	if s.onDemand { // there a name waits until the snapshot has it: an exception from what is held
 		l.diff = maps.Clone(initial)
 		return
@@ -133,7 +133,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 	l.owed = l.owed || first && wild && len(initial) == 0
 	l.sub = s.shared.intern.intern(wild, after)
 	if s.onDemand {
-		s.out.events = append(s.out.events, acks.Event{Kind: acks.Demanded, Destinations: len(after)})
+		s.out.events = append(s.out.events, note{kind: acks.Demanded, destinations: len(after)})
 	}
 	return nil
 }
@@ -162,9 +162,9 @@ func (s *session) bound(l *lane, before, after []string, initial map[string]stri
 	}
 	if len(over) > 0 {
 		l.denied = append(l.denied, over...)
-		s.out.events = append(s.out.events, acks.Event{
-			Kind: acks.Refused, Destinations: len(kept),
-			Message: "more destinations than a proxy may use; refused: " + over[0],
+		s.out.events = append(s.out.events, note{
+			kind: acks.Refused, destinations: len(kept),
+			message: "more destinations than a proxy may use; refused: " + over[0],
 		})
 	}
 	return kept
@@ -247,7 +247,7 @@ func (s *session) refuse(l *lane, it *cache.Item, words string) {
 	l.refused[it.Name] = r
 	l.retell = true
 	s.out.refused = append(s.out.refused, cache.Refusal{Type: l.typ, Name: it.Name, Version: it.Version, Message: words})
-	s.out.events = append(s.out.events, acks.Event{Kind: acks.Rejected, Resource: r})
+	s.out.events = append(s.out.events, note{kind: acks.Rejected, refused: &r})
 }
 
 // inOneLine is what an Envoy says, as one line of a status or a table.

@@ -152,11 +152,11 @@ func (c *script) effects() {
 	}
 	c.asked = append(c.asked, fx.asked...)
 	for _, e := range fx.events {
-		switch e.Kind {
+		switch e.kind {
 		case acks.Rejected:
-			c.refused = append(c.refused, e.Resource)
+			c.refused = append(c.refused, *e.refused)
 		case acks.Acknowledged:
-			c.held[e.Type] = e.Version
+			c.held[e.typ] = e.version
 		}
 	}
 }

@@ -30,23 +30,46 @@ type session struct {
 	// empty: the client has said that it holds no clusters, and so no endpoints of any.
 	empty bool
 	lanes [laneCount]*lane // nil: not of this stream
-	sent  uint64 // responses
+	sent  uint64           // responses
 	// unacknowledged is how many bytes of responses are not acknowledged yet.
 	unacknowledged int
 	// waiting: an on-demand answer is held back until the ADS stream has acknowledged more.
 	waiting bool
-	out   effects
+	out     effects
 }
 
 // effects are what a step wants done outside of the session.
 type effects struct {
-	events   []acks.Event // without At and Proxy
+	events   []note
 	accepted []*cache.Item
 	refused  []cache.Refusal
 	// fresh: the client has said that it holds no clusters. Nothing that it has can be taken from it.
 	fresh bool
 	// asked are on-demand names that are new; resumed are new on this stream, but the client holds them.
 	asked, resumed []string
+}
+
+// note is what a session knows of an acks.Event, which is ten times as large: a change makes some of each proxy.
+type note struct {
+	kind                    acks.EventKind
+	typ                     envoy.Type
+	version                 string
+	resources, destinations int
+	held                    acks.Held
+	rejections              []acks.Rejection
+	refused                 *acks.Rejection
+	message                 string
+}
+
+func (n note) event() acks.Event {
+	e := acks.Event{
+		Kind: n.kind, Type: n.typ, Version: n.version, Resources: n.resources, Held: n.held,
+		Rejections: n.rejections, Destinations: n.destinations, Message: n.message,
+	}
+	if n.refused != nil {
+		e.Resource = *n.refused
+	}
+	return e
 }
 
 // lane is one type's state on a stream.
@@ -203,7 +226,7 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 	if l.typ == envoy.ClusterType {
 		s.endpointsAgain(b.items)
 	}
-	s.out.events = append(s.out.events, acks.Event{Kind: acks.Sent, Type: l.typ, Resources: len(b.items)})
+	s.out.events = append(s.out.events, note{kind: acks.Sent, typ: l.typ, resources: len(b.items)})
 	return message{body: b, nonce: l.flight.nonce}
 }
 

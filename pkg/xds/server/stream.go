@@ -154,7 +154,7 @@ func (st *stream) apply(fx effects) {
 		st.server.cache.Reject(who.Key, r)
 	}
 	for _, e := range fx.events {
-		st.server.record(st, e)
+		st.server.record(st, e.event())
 	}
 	if len(fx.asked) > 0 {
 		st.server.demander.Demand(who.Key, addresses(fx.asked), false)
