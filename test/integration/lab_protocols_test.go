@@ -13,7 +13,7 @@ func together() []feature {
 
 // alone are features that change the whole mesh, or count what is done in it.
 func alone() []feature {
-	return slices.Concat(egressFeatures(), scopeFeatures(), restartFeatures(), useFeatures())
+	return slices.Concat(egressFeatures(), scopeFeatures(), restartFeatures(), useFeatures(), demandFeatures())
 }
 
 const (
