@@ -135,11 +135,30 @@ func (w *world) step(d time.Duration) {
 	}
 }
 
+// epochs fails if there are more than proxies have, and the newest.
+func (w *world) epochs(t *testing.T, when string) {
+	t.Helper()
+	for i, b := range w.books {
+		for _, wl := range b.workloads {
+			if len(wl.epochs) > 1+len(b.seats) {
+				t.Fatalf("%s: replica %d has %d epochs for %d proxies", when, i, len(wl.epochs), len(b.seats))
+			}
+		}
+	}
+}
+
 func (w *world) pick(r *rand.Rand) *envoy {
 	if len(w.proxies) == 0 {
 		return w.start(workloads[0])
 	}
 	return w.proxies[r.IntN(len(w.proxies))]
+}
+
+// connected is a new one.
+func (w *world) connected() *envoy {
+	p := w.start(workloads[0])
+	w.connect(p, 0)
+	return p
 }
 
 func (w *world) random(r *rand.Rand) string {
@@ -221,9 +240,6 @@ func (w *world) check(t *testing.T, when string) {
 					t.Fatalf("%s: replica %d gives %d", when, i, n)
 				}
 			}
-			if len(wl.epochs) > 1+len(b.seats) {
-				t.Fatalf("%s: replica %d has %d epochs for %d proxies", when, i, len(wl.epochs), len(b.seats))
-			}
 		}
 	}
 }
@@ -251,6 +267,10 @@ func TestRandomWalk(t *testing.T) {
 				for i := range 400 {
 					w.check(t, fmt.Sprint(i, " ", w.random(r)))
 				}
+				w.sweep(0)
+				w.sweep(1)
+				w.epochs(t, "at the end")
+				w.ask(w.connected(), addresses(0, 1), false)
 				if limit == 100 {
 					if w.refused {
 						t.Fatal("refused, though there was room")

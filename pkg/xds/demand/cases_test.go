@@ -32,6 +32,55 @@ func TestComesBack(t *testing.T) {
 	}
 }
 
+// TestStillConnected: a proxy whose pod is gone already loses nothing while its stream lasts.
+func TestStillConnected(t *testing.T) {
+	b := New(Config{})
+	key, _ := b.Seat("sidecar~shop/a", "", workloads[0])
+	b.Ask(key, addresses(0, 1), false)
+	gone := func(string) bool { return false }
+	b.Sweep(Live{Exists: gone, Proxies: []Proxy{{Node: "sidecar~shop/a", Key: key}}})
+	if len(b.seats) != 1 {
+		t.Error("it has no seat")
+	}
+	b.Sweep(Live{Exists: gone})
+	if len(b.seats) != 0 {
+		t.Error("its seat is kept")
+	}
+}
+
+// TestFewEpochs: however often something ages, an epoch lasts for a quarter of the retention.
+func TestFewEpochs(t *testing.T) {
+	w := newWorld(Config{Retention: 24 * time.Hour, Limit: 100})
+	w.names = 1000
+	keys := map[scope.Key]bool{}
+	for h := range 96 {
+		stays, goes := w.start(workloads[0]), w.start(workloads[0])
+		w.connect(stays, 0)
+		keys[stays.key] = true
+		w.connect(goes, 0)
+		w.ask(goes, addresses(h, h+1), false)
+		w.proxies = w.proxies[:len(w.proxies)-1]
+		w.step(time.Hour)
+		w.check(t, "hourly")
+	}
+	if n := len(keys); n < 8 || n > 13 {
+		t.Errorf("%d epochs in four days", n)
+	}
+}
+
+// TestRelabelled: what its workload had just asked for is promoted under its new key too.
+func TestRelabelled(t *testing.T) {
+	b := New(Config{Limit: 2})
+	b.Seat("sidecar~shop/a", "", workloads[0])
+	b.Ask(workloads[0], addresses(0, 2), false)
+	b.Ask(workloads[1], addresses(2, 4), false) // no room for more
+	key, _ := b.Seat("sidecar~shop/a", "", workloads[1])
+	b.Promote()
+	if d := b.Of(key); key == workloads[1] || !d.HasPromoted(address(0)) || !d.HasPromoted(address(1)) {
+		t.Errorf("%v has %v", key, d)
+	}
+}
+
 // TestRebuilt: what proxies come back with after a restart is in use at that
 // moment, and promoted; beyond the limit too, as far as two replicas can have given it.
 func TestRebuilt(t *testing.T) {
