@@ -156,6 +156,9 @@ func (p *pipeline) compile(in input) {
 	p.mu.Lock()
 	p.current, p.findings, p.told = in, findings, told
 	p.mu.Unlock()
+	if before != nil && before.Settings.ScopeAll && !mesh.Settings.ScopeAll {
+		p.mark(p.demand.Keep(scope.All(before).Addresses()))
+	}
 	if before == nil || p.absent || differ(mesh.Workloads, before.Workloads) {
 		p.forget()
 	}

@@ -67,6 +67,8 @@ type epoch struct {
 	since  time.Time
 	demand scope.Demand
 	seats  int
+	// kept of the demand are beside the limit.
+	kept int
 }
 
 // seat is where a proxy sits; another pod of the same name is another one.
@@ -157,7 +159,9 @@ func (b *Book) follow(w *workload, former *epoch) (e *epoch, changed []scope.Key
 			return e, changed
 		}
 	}
-	return b.open(w, former.demand), changed
+	e = b.open(w, former.demand)
+	e.kept = former.kept
+	return e, changed
 }
 
 // open begins an epoch. It is the newest only if the caller makes it so.
@@ -234,7 +238,7 @@ func (b *Book) ask(w *workload, e *epoch, addresses []netip.AddrPort, held bool)
 		limit *= heldFactor
 	}
 	var here, newest []netip.AddrPort
-	hereRoom, room := limit-e.demand.Len(), limit-len(w.used)
+	hereRoom, room := limit+e.kept-e.demand.Len(), limit-len(w.used)
 	for _, a := range addresses {
 		a = scope.Plain(a)
 		_, used := w.used[a]

@@ -81,6 +81,30 @@ func TestRelabelled(t *testing.T) {
 	}
 }
 
+// TestKeep: what the scope All has given stays with who was given it, promoted,
+// and takes no room from what is asked for.
+func TestKeep(t *testing.T) {
+	w := newWorld(Config{Retention: 24 * time.Hour, Limit: 2})
+	p := w.start(workloads[0])
+	w.connect(p, 0)
+	w.ask(p, addresses(0, 1), false)
+	if changed := w.books[0].Keep(addresses(0, 50)); len(changed) != 1 || changed[0] != p.key {
+		t.Errorf("%v", changed)
+	}
+	fresh := w.start(workloads[0])
+	w.connect(fresh, 0)
+	if len(fresh.holds) != 1 || !fresh.holds[address(0)] {
+		t.Errorf("a new one starts with %v", fresh.holds)
+	}
+	w.ask(p, addresses(60, 61), false)
+	if d := w.books[0].Of(p.key); w.refused || d.Len() != 51 || !d.HasPromoted(address(49)) {
+		t.Errorf("refused: %t; %d destinations", w.refused, d.Len())
+	}
+	if w.books[0].Keep(addresses(0, 50)); w.books[0].workloads[workloads[0]].newest.key == fresh.key {
+		t.Error("the next one would be given it all")
+	}
+}
+
 // TestRebuilt: what proxies come back with after a restart is in use at that
 // moment, and promoted; beyond the limit too, as far as two replicas can have given it.
 func TestRebuilt(t *testing.T) {

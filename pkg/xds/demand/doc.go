@@ -33,6 +33,9 @@
 // None is made while something is put aside that an Envoy has refused: the cache
 // remembers that, and the last good version, by key.
 //
+// When MeshConfig's scope All ends, the proxies that are there keep what it gave
+// them in the same way (Keep).
+//
 // A proxy keeps its seat in its epoch while its pod exists, also through a
 // reconnect or a visit to another replica of meshd. One that comes to a meshd
 // that does not know it (meshd has restarted) says what it holds; that is taken

@@ -49,6 +49,30 @@ func (b *Book) Sweep(live Live) Swept {
 	return out
 }
 
+// Keep has the proxies that are there keep destinations that they were given
+// without anybody's demand, by the scope All, and that those to come are not. It
+// gives the keys whose demand has changed.
+func (b *Book) Keep(given []netip.AddrPort) (changed []scope.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.workloads {
+		used := w.newest.demand
+		for _, e := range w.epochs {
+			before := e.demand.Len()
+			if e.seats == 0 || !b.give(e, given...) {
+				continue
+			}
+			b.promote(e)
+			e.kept += e.demand.Len() - before
+			changed = append(changed, e.key)
+		}
+		if w.newest.kept > 0 {
+			w.newest = b.open(w, used)
+		}
+	}
+	return changed
+}
+
 // unseat frees the seats of pods that are gone.
 func (b *Book) unseat(live Live) {
 	alive := make(map[string]bool, len(live.Proxies))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -130,6 +131,7 @@ func get(args []string) error {
 	body := flags.Int("body", 0, "send so many bytes; the answer's body is said to be the \"same\" or not")
 	tell := flags.Bool("tell", false, "print a line to stderr when connected")
 	socket := flags.String("unix", "", "connect to this socket, whatever host the URL names")
+	again := flags.Bool("again", false, "with -tell: ask once more, on the same connection, when there is a line on stdin, and print that answer")
 	wait := flags.Duration("timeout", 30*time.Second, "give up after")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -164,6 +166,13 @@ func get(args []string) error {
 	}
 	req.Host = *host
 	out := ask(transport, req)
+	if *again {
+		fmt.Fprintln(os.Stderr, "answered", out.Code)
+		if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+			return err
+		}
+		out = ask(transport, req)
+	}
 	if *body > 0 && out.Body == sent {
 		out.Body = "same"
 	} else if *body > 0 {
