@@ -115,8 +115,9 @@ type plane struct {
 	server *server.Server
 	grpc   *grpc.Server
 
-	mu       sync.Mutex
-	demanded []netip.AddrPort
+	mu         sync.Mutex
+	publishing sync.Mutex
+	demanded   []netip.AddrPort
 }
 
 const (
@@ -175,8 +176,10 @@ func (p *plane) stop() {
 	p.server.Close()
 }
 
-// publish translates for what is demanded now.
+// publish translates for what is demanded now: one at a time, or what was true before is published last.
 func (p *plane) publish() {
+	p.publishing.Lock()
+	defer p.publishing.Unlock()
 	p.mu.Lock()
 	demanded, translate := slices.Clone(p.demanded), p.translate
 	p.mu.Unlock()
