@@ -34,7 +34,7 @@ func (s *session) next() (m message, ok bool) {
 		return message{}, false
 	}
 	for _, stage := range makes {
-		if stage.send[0] == listenerLane && s.resumed && !s.settled && !s.scopesKnown() {
+		if stage.send[0] == listenerLane && s.resumed && !s.settled && !s.scopesKnown(s.snap) {
 			// The snapshot is from before what the client uses was known
 			// again: its listener would lose its promotions for a moment.
 			return message{}, false
@@ -84,7 +84,7 @@ func (s *session) newScopes() (message, bool) {
 }
 
 // scopesKnown reports whether the snapshot has all destinations that the client came with.
-func (s *session) scopesKnown() bool {
+func (s *session) scopesKnown(snap *cache.Snapshot) bool {
 	if s.lanes[scopeLane].sub == nil {
 		return false
 	}

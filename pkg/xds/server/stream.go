@@ -189,19 +189,31 @@ func (st *stream) step() (message, bool, int) {
 	return m, ok, unacknowledged
 }
 
-// settleIfMet: once everything that the proxy has asked for is in the snapshot,
-// what is missing from it is really gone.
+// settleIfMet: once everything that the proxy has asked for, and what it was
+// given without asking, is in the snapshot, what is missing from it is really gone.
 func (st *stream) settleIfMet(snap *cache.Snapshot) {
 	s := st.server
-	if _, settled := s.pair(st); settled || !st.onDemand || snap == nil {
+	other, settled := s.pair(st)
+	if settled || !st.onDemand || snap == nil || other == nil {
 		return
 	}
 	st.mu.Lock()
 	met := st.session.met(snap)
 	st.mu.Unlock()
+	other.mu.Lock()
+	met = met && other.session.toldAll(snap)
+	other.mu.Unlock()
 	if met {
 		s.settle(st.proxy)
 	}
+}
+
+// toldAll reports whether an ADS client has told which destinations it holds, and the snapshot has all of them.
+func (s *session) toldAll(snap *cache.Snapshot) bool {
+	if s.lanes[clusterLane].sub == nil {
+		return false
+	}
+	return !s.resumed || s.scopesKnown(snap)
 }
 
 // met reports whether the snapshot answers everything that was asked for.

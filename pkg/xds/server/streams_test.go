@@ -163,6 +163,8 @@ func TestNoRemovalBeforeTheOnDemandStream(t *testing.T) {
 		InitialResourceVersions: map[string]string{"out|shop/a|80": "old", "out|shop/used|80": "1", "out|shop/gone|80": "1"}})
 	c.expect(envoy.ClusterType, "out|shop/a|80", "out|shop/b|80")
 
+	c.ask(envoy.ScopedRouteType)
+	c.expect(envoy.ScopedRouteType)
 	g := f.gate(t)
 	g.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(envoy.ClusterType),
 		ResourceNamesSubscribe:  []string{"dst|10.96.0.1:80"},
