@@ -98,26 +98,29 @@ func (d *daemon) ready() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// goMemory is what the runtime says of its heap (not collected for this) and its stacks, in MB.
-func (d *daemon) goMemory() (heap, stacks float64, err error) {
+// goMemory is what the runtime says of its memory, in MB; the heap is not collected for this.
+type goMemory struct{ heap, stacks, free float64 }
+
+func (d *daemon) goMemory() (goMemory, error) {
 	resp, err := http.Get("http://" + d.web + "/metrics") //nolint:noctx // loopback
 	if err != nil {
-		return 0, 0, err
+		return goMemory{}, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
+	values := map[string]float64{}
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		switch name {
-		case "go_memstats_heap_inuse_bytes":
-			heap, err = strconv.ParseFloat(value, 64)
-		case "go_memstats_stack_inuse_bytes":
-			stacks, err = strconv.ParseFloat(value, 64)
-		}
-		if err != nil {
-			return 0, 0, err
+		if name, found := strings.CutPrefix(name, "go_memstats_"); found {
+			if values[name], err = strconv.ParseFloat(value, 64); err != nil {
+				return goMemory{}, err
+			}
 		}
 	}
-	return heap / (1 << 20), stacks / (1 << 20), nil
+	const mb = 1 << 20
+	return goMemory{
+		heap: values["heap_inuse_bytes"] / mb, stacks: values["stack_inuse_bytes"] / mb,
+		free: (values["heap_idle_bytes"] - values["heap_released_bytes"]) / mb,
+	}, nil
 }
 
 // collect has the garbage collector run.

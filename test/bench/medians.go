@@ -37,7 +37,7 @@ func medians(runs [][]figure) []figure {
 		return runs[0]
 	}
 	var out []figure
-	for i, f := range runs[0] {
+	for i := range runs[0] {
 		var same []figure
 		for _, run := range runs {
 			same = append(same, run[i])
@@ -48,7 +48,7 @@ func medians(runs [][]figure) []figure {
 			}
 			return 1
 		})
-		f = same[(len(same)-1)/2]
+		f := same[(len(same)-1)/2]
 		spread := fmt.Sprintf("median of %d: %s to %s", len(same), number(same[0].Value), number(same[len(same)-1].Value))
 		f.Note = strings.TrimSuffix(spread+"; "+f.Note, "; ")
 		out = append(out, f)

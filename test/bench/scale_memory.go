@@ -16,7 +16,7 @@ func (r *scaleRun) memory(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	heap, stacks, err := r.daemon.goMemory()
+	own, err := r.daemon.goMemory()
 	if err != nil {
 		return err
 	}
@@ -24,12 +24,16 @@ func (r *scaleRun) memory(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
+	left, err := r.daemon.goMemory()
+	if err != nil {
+		return err
+	}
 	each := func(mb float64) float64 { return mb * 1024 / float64(r.proxies) }
 	r.add("RSS of meshd, "+when, rss, "MB", fmt.Sprintf("peak %.0f MB, %.1f times", peak, peak/rss))
-	r.add("Go's heap and stacks in use, "+when, heap+stacks, "MB", fmt.Sprintf("stacks %.0f MB", stacks))
+	r.add("Go's heap and stacks in use, "+when, own.heap+own.stacks, "MB", fmt.Sprintf("stacks %.0f MB", own.stacks))
 	r.add("RSS per proxy, "+when, each(rss-r.alone), "KB", fmt.Sprintf("above meshd with one proxy; %.0f KB with all of meshd", each(rss)))
-	r.add("RSS of meshd, "+when+", after GC", after, "MB", fmt.Sprintf("peak %.1f times", peak/after))
-	r.add("RSS per proxy, "+when+", after GC", each(after-r.collected), "KB", fmt.Sprintf("above meshd with one proxy; %.0f KB with all of meshd", each(after)))
+	r.add("RSS of meshd, "+when+", after GC", after, "MB", fmt.Sprintf("peak %.1f times; %.0f MB of it is free, but kept by Go for its next cycle", peak/after, left.free))
+	r.add("RSS per proxy, "+when+", after GC", each(after-r.collected), "KB", fmt.Sprintf("above meshd with one proxy; %.0f KB with all of meshd, %.0f of it free", each(after), each(left.free)))
 	return nil
 }
 
