@@ -185,7 +185,7 @@ func isDestination(name string) bool {
 
 // acknowledged: the client has what the response said.
 func (s *session) acknowledged(l *lane, f *flight) {
-	s.out.accepted = append(s.out.accepted, f.body.items...)
+	s.out.accepted, s.out.again = append(s.out.accepted, f.body.items...), append(s.out.again, f.again...)
 	for _, it := range f.body.items {
 		if _, ok := l.refused[it.Name]; ok {
 			delete(l.refused, it.Name)

@@ -52,6 +52,7 @@ func newScript(t *testing.T, onDemand bool) *script {
 func (c *script) reset() {
 	c.session = newSession(c.limits.withDefaults(), &shared{}, c.onDemand)
 	c.session.after = func(r envoy.Ref, v string) bool { return c.after(r, v) }
+	c.session.asks = func(string) bool { return true }
 	c.nonces = map[envoy.Type]string{}
 	c.held = map[envoy.Type]string{}
 }

@@ -17,6 +17,8 @@ type session struct {
 	onDemand bool // the gate's stream
 	// after asks the proxy's ADS session whether it holds a version (on-demand only).
 	after func(r envoy.Ref, version string) bool
+	// asks asks it whether it has asked for an assignment, or may have (on-demand only).
+	asks func(assignment string) bool
 
 	snap *cache.Snapshot
 	// settled: what a proxy has asked for is in the snapshot, so that what is
@@ -43,6 +45,8 @@ type effects struct {
 	events   []note
 	accepted []*cache.Item
 	refused  []cache.Refusal
+	// again are on-demand clusters whose assignments must come again on the ADS stream.
+	again []*cache.Item
 	// fresh: the client has said that it holds no clusters. Nothing that it has can be taken from it.
 	fresh bool
 	// asked are on-demand names that are new; resumed are new on this stream, but the client holds them.
@@ -106,6 +110,9 @@ type flight struct {
 	set   *cache.Set
 	sub   *names
 	body  *body
+	// again are clusters of an on-demand response whose assignments the client
+	// had asked for before: it will not ask again.
+	again []*cache.Item
 	// complete: with it the client has everything of set that it wants.
 	complete bool
 }
@@ -226,8 +233,21 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 	if l.typ == envoy.ClusterType {
 		s.endpointsAgain(b.items)
 	}
+	if s.onDemand {
+		l.flight.again = s.known(b.items)
+	}
 	s.out.events = append(s.out.events, note{kind: acks.Sent, typ: l.typ, resources: len(b.items)})
 	return message{body: b, nonce: l.flight.nonce}
+}
+
+// known are the clusters whose assignments the client has asked for already.
+func (s *session) known(clusters []*cache.Item) (known []*cache.Item) {
+	for _, it := range clusters {
+		if it.Assignment != "" && s.asks(it.Assignment) {
+			known = append(known, it)
+		}
+	}
+	return known
 }
 
 // endpointsAgain: Envoy warms a cluster that has changed until its assignment

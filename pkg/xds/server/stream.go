@@ -75,7 +75,7 @@ func addresses(list []string) []netip.AddrPort {
 func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) error {
 	st.server = s
 	st.session = newSession(s.limits, &s.shared, st.onDemand)
-	st.session.after = st.adsHolds
+	st.session.after, st.session.asks = st.adsHolds, st.adsAsks
 	s.enter(st)
 	defer func() {
 		if s.leave(st) {
@@ -125,6 +125,17 @@ func (st *stream) adsHolds(r envoy.Ref, version string) bool {
 	return st.ads.session.holds(r, version)
 }
 
+// adsAsks asks the proxy's ADS session, as adsHolds does.
+func (st *stream) adsAsks(assignment string) bool {
+	if st.ads == nil {
+		return true // for all that is known
+	}
+	st.ads.mu.Lock()
+	defer st.ads.mu.Unlock()
+	l := st.ads.session.lanes[endpointLane]
+	return l.sub.has(assignment) || l.sub == nil && !st.ads.session.empty
+}
+
 // endpointsAgain: an on-demand cluster may name an assignment that the proxy has
 // already; it warms until that comes again on the ADS stream.
 func (st *stream) endpointsAgain(clusters []*cache.Item) {
@@ -146,9 +157,9 @@ func (st *stream) apply(fx effects) {
 	}
 	if len(fx.accepted) > 0 {
 		st.server.cache.Accept(who.Key, fx.accepted)
-		if st.onDemand {
-			st.endpointsAgain(fx.accepted)
-		}
+	}
+	if len(fx.again) > 0 {
+		st.endpointsAgain(fx.again)
 	}
 	for _, r := range fx.refused {
 		st.server.cache.Reject(who.Key, r)
