@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/meshd-io/meshd/internal/kubetest"
 )
@@ -42,6 +44,7 @@ type meshCluster struct {
 }
 
 func newCluster(ctx context.Context, folder string, m mesh) (*meshCluster, error) {
+	ctrllog.SetLogger(logr.Discard()) // it would complain that nobody has said where to
 	cluster, err := kubetest.Open(folder, kubetest.Options{})
 	if err != nil {
 		return nil, err
