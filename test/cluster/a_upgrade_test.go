@@ -14,9 +14,9 @@ import (
 // This runs first, by the name of this file: a cluster that has this version can only be upgraded to it.
 
 const (
-	// oldest is where an upgrade begins while no version has a tag: the first commit that described
-	// meshd in a cluster. Its replicas do not tell each other what their proxies trust.
-	oldest = "f33d95c52ff30d2c28be30bf5a1f7964d84e5358"
+	// oldest is where an upgrade begins while no version has a tag: the first commit that was tested in
+	// a real cluster. It has other definitions and rights, and its replicas tell each other less.
+	oldest = "ecf750f93bb76412cb669311c559c37d7a67bc94"
 	// olderVersion stands in the older chart and on its images, so that both versions are in the cluster.
 	olderVersion = "0.0.0-older"
 )

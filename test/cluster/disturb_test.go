@@ -141,7 +141,28 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 				t.Errorf("%s asks a service that is new after the outage: %s", pod, got)
 			}
 		}
+		newNamespace(t)
 	})
+}
+
+// newNamespace makes a namespace with a service and a client, all new to every replica. None of the client's requests fails.
+func newNamespace(t *testing.T) {
+	t.Helper()
+	late := strings.NewReplacer("steady", "late", "15m", "5s")
+	apply(t, late.Replace(steady))
+	if err := rolledOut("late", "target"); err != nil {
+		t.Fatal(err)
+	}
+	asker := names(t, "steady", "app=target")[0]
+	eventually(t, "the cluster's DNS knows the service", func() (bool, string) {
+		got := kubectl(t, "exec", "-n", "steady", asker, "-c", "target", "--", "eazybank", "get", "http://target.late:8080/target")
+		return !strings.Contains(got, "no such host"), got
+	})
+	apply(t, late.Replace(loader))
+	kubectl(t, "wait", "-n", "late", "--for=jsonpath={.status.phase}=Succeeded", "pod/load", "--timeout="+patience.String())
+	if o := (load{t, "late", "load"}).newest(); o.Failed > 0 {
+		t.Errorf("a new client in a new namespace: %d of %d requests failed: %v %v", o.Failed, o.Requests, o.Codes, o.Errors)
+	}
 }
 
 // another service like the target, of one replica.

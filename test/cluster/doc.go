@@ -8,5 +8,7 @@
 //
 // CLUSTER=existing takes the cluster of KUBECONFIG and leaves it there;
 // MESHD_INSTALLED=1 leaves out images and chart, where they are there already.
-// MESHD_OUTAGE is how long the API server stays away (2m).
+// MESHD_UPGRADE_FROM is the commit of the version that is upgraded first (the
+// newest tag; where there is none, a fixed commit); a clone without it says
+// NOT TESTED. MESHD_OUTAGE is how long the API server stays away (2m).
 package cluster
