@@ -11,8 +11,10 @@ const (
 	// bulkBytes of a stream's unacknowledged responses and more are sent apart:
 	// below, SendMsg cannot block a worker on grpc-go's quota of 64 KB.
 	bulkBytes = 32 << 10
-	// bulkLease is how long a client that does not read keeps its slot from others.
-	bulkLease = 20 * time.Second
+	// bulkLease is how long a client that does not read keeps its slot from
+	// others: a megabyte's time on a slow network, and short, because whole
+	// groups of clients stop at once. Its response waits on without a slot.
+	bulkLease = 200 * time.Millisecond
 )
 
 // queue is the streams that have something to do. It never blocks who adds.
