@@ -215,8 +215,7 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 
 // stalled proxies ask for everything and never read.
 func (r *scaleRun) stalled(ctx context.Context, c *child) error {
-	pid := r.daemon.cmd.Process.Pid
-	before, err := memoryOf(pid)
+	before, err := r.residentAfterGC(ctx)
 	if err != nil {
 		return err
 	}
@@ -231,7 +230,7 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return err
 	}
-	after, err := memoryOf(pid)
+	after, err := r.residentAfterGC(ctx)
 	if err != nil {
 		return err
 	}
@@ -239,9 +238,9 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	if err != nil {
 		return err
 	}
-	own, sockets := (after.rss-before.rss)*1024/scaleStalled, (buffered-kernel)/scaleStalled
+	own, sockets := (after-before)*1024/scaleStalled, (buffered-kernel)/scaleStalled
 	r.add("a proxy that never reads, memory", own+sockets, "KB",
-		fmt.Sprintf("%d of them; meshd %.0f, sockets of the whole machine %.0f", scaleStalled, own, sockets))
+		fmt.Sprintf("%d of them; meshd after GC %.0f, sockets of the whole machine %.0f", scaleStalled, own, sockets))
 	beside, err := r.series(ctx, c, scaleAfter)
 	if err != nil {
 		return err
