@@ -88,7 +88,7 @@ func (s *session) scopesKnown(snap *cache.Snapshot) bool {
 	if s.lanes[scopeLane].sub == nil {
 		return false
 	}
-	set := s.snap.Set(envoy.ScopedRouteType)
+	set := snap.Set(envoy.ScopedRouteType)
 	for _, it := range s.scopes.Items() {
 		if _, err := netip.ParseAddrPort(it.Name); err == nil && set.Get(it.Name) == nil && !set.Withheld(it.Name) {
 			return false
