@@ -2,6 +2,7 @@ package crds
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -9,18 +10,25 @@ import (
 	"time"
 )
 
-// reconnectInterval is how often an API server is tried that cannot be reached.
-const reconnectInterval = 500 * time.Millisecond
+const (
+	// reconnectInterval is how often an API server is tried that cannot be reached.
+	reconnectInterval = 500 * time.Millisecond
+	// settlingTime is how long an API server that has come back may refuse what
+	// it grants later: it answers before it has read roles and accounts itself.
+	settlingTime = 30 * time.Second
+)
 
-// patience has watches wait for an API server that cannot be reached, instead
-// of failing: an informer tries again after a pause that grows to a minute, and
-// for so long a cluster that is well again would go unseen.
+// patience has watches wait for an API server that cannot be reached, or has
+// just come back, instead of failing: an informer tries again after a pause
+// that grows to a minute, and for so long this kind would be as it was while
+// others have changed.
 type patience struct {
 	next http.RoundTripper
 	log  *slog.Logger
 
 	mu    sync.Mutex
 	since time.Time // of the first failure; zero while the API server can be reached
+	back  time.Time // when it has come back
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -28,19 +36,30 @@ func (p *patience) RoundTrip(r *http.Request) (*http.Response, error) {
 	for {
 		response, err := p.next.RoundTrip(r)
 		var op *net.OpError
-		if r.Body != nil || !errors.As(err, &op) || op.Op != "dial" {
-			if err == nil {
-				p.reached()
-			}
+		switch {
+		case r.Body != nil:
 			return response, err
+		case errors.As(err, &op) && op.Op == "dial":
+			p.lost(err)
+		case err != nil:
+			return nil, err
+		case p.settling() && notReady(response.StatusCode):
+			_ = response.Body.Close() // it is asked again
+			err = fmt.Errorf("the API server is not ready: %s", response.Status)
+		default:
+			return response, nil
 		}
-		p.lost(err)
 		select {
 		case <-r.Context().Done():
 			return nil, err
 		case <-time.After(reconnectInterval):
 		}
 	}
+}
+
+// notReady reports whether a status may be that of an API server that is coming up.
+func notReady(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || status >= http.StatusInternalServerError
 }
 
 // WrappedRoundTripper is how client-go finds the connections to close.
@@ -55,11 +74,13 @@ func (p *patience) lost(err error) {
 	}
 }
 
-func (p *patience) reached() {
+// settling notes that the API server can be reached, and reports whether it has only just come back.
+func (p *patience) settling() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.since.IsZero() {
 		p.log.Info("the API server can be reached again", "after", time.Since(p.since).Round(time.Second))
-		p.since = time.Time{}
+		p.since, p.back = time.Time{}, time.Now()
 	}
+	return time.Since(p.back) < settlingTime
 }

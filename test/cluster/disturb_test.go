@@ -95,6 +95,9 @@ func TestReplicaKilledUnderLoad(t *testing.T) {
 	})
 }
 
+// comingUp is when the API server answered and was not ready: it refuses then what it grants.
+var comingUp struct{ from, to time.Time }
+
 // The API server goes away for minutes. Nothing is withdrawn because of not
 // knowing; afterwards changes arrive as ever.
 func TestAPIServerAwayUnderLoad(t *testing.T) {
@@ -118,6 +121,7 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-time.After(outage) // what is tested is that it lasts
+		comingUp.from = time.Now()
 		if _, err := run("", "hack/cluster", "start", "kube-apiserver"); err != nil {
 			t.Fatal(err)
 		}
@@ -125,6 +129,7 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 			out, err := run("", "kubectl", "get", "--raw", "/readyz")
 			return err == nil, out
 		})
+		comingUp.to = time.Now()
 		programmed(t, "after-outage", nil)
 		// What is new is known to every replica, whichever a caller is connected to.
 		apply(t, another("newcomer"))
