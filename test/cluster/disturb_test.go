@@ -96,7 +96,11 @@ func TestReplicaKilledUnderLoad(t *testing.T) {
 }
 
 // comingUp is when the API server answered and was not ready: it refuses then what it grants.
-var comingUp struct{ from, to time.Time }
+var comingUp period
+
+type period struct{ from, to time.Time }
+
+func (p period) during(at time.Time) bool { return at.After(p.from) && at.Before(p.to) }
 
 // The API server goes away for minutes. Nothing is withdrawn because of not
 // knowing; afterwards changes arrive as ever.
@@ -136,6 +140,7 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 		if err := rolledOut("steady", "newcomer"); err != nil {
 			t.Fatal(err)
 		}
+		endpoints(t, "steady", "newcomer", 1)
 		for _, pod := range names(t, "steady", "app=target") {
 			var got string
 			eventually(t, "the cluster's DNS knows the service", func() (bool, string) { // it has an outage of its own to get over
@@ -150,6 +155,17 @@ func TestAPIServerAwayUnderLoad(t *testing.T) {
 	})
 }
 
+// endpoints waits until the API server has a Service's endpoints: after an outage
+// the controllers that write them may be the last to know of their pods.
+func endpoints(t *testing.T, namespace, service string, n int) {
+	t.Helper()
+	eventually(t, "the endpoints of "+service, func() (bool, string) {
+		got := kubectl(t, "get", "endpointslices", "-n", namespace, "-l", "kubernetes.io/service-name="+service,
+			"-o", "jsonpath={.items[*].endpoints[*].conditions.ready}")
+		return strings.Count(got, "true") == n, got
+	})
+}
+
 // newNamespace makes a namespace with a service and a client, all new to every replica. None of the client's requests fails.
 func newNamespace(t *testing.T) {
 	t.Helper()
@@ -158,6 +174,7 @@ func newNamespace(t *testing.T) {
 	if err := rolledOut("late", "target"); err != nil {
 		t.Fatal(err)
 	}
+	endpoints(t, "late", "target", 2)
 	asker := names(t, "steady", "app=target")[0]
 	eventually(t, "the cluster's DNS knows the service", func() (bool, string) {
 		got := kubectl(t, "exec", "-n", "steady", asker, "-c", "target", "--", "eazybank", "get", "http://target.late:8080/target")

@@ -103,12 +103,15 @@ func TestZLogs(t *testing.T) {
 		}
 	lines:
 		for line := range strings.Lines(kubectl(t, "logs", "-n", system, pod)) {
-			var entry struct{ Level string }
+			var entry struct {
+				Level string
+				Time  time.Time
+			}
 			if err := json.Unmarshal([]byte(line), &entry); err != nil {
 				t.Errorf("%s: a line that is no JSON: %s", pod, line)
 				continue
 			}
-			if entry.Level != "ERROR" {
+			if entry.Level != "ERROR" || comingUp.during(entry.Time) {
 				continue
 			}
 			for _, word := range explained {
@@ -142,7 +145,7 @@ func TestZNothingForbidden(t *testing.T) {
 			if err := json.Unmarshal([]byte(line), &e); err != nil {
 				t.Fatal(err)
 			}
-			if at := e.RequestReceivedTimestamp; at.After(comingUp.from) && at.Before(comingUp.to) {
+			if comingUp.during(e.RequestReceivedTimestamp) {
 				continue
 			}
 			if strings.Contains(e.ResponseStatus.Message, "because it is being terminated") {
