@@ -78,11 +78,13 @@ func TestReplicaKilledUnderLoad(t *testing.T) {
 		leader := func() string {
 			return kubectl(t, "get", "lease", "-n", system, "meshd", "-o", "jsonpath={.spec.holderIdentity}")
 		}
-		before := leader()
-		if before == "" {
-			t.Fatal("nobody leads")
-		}
-		pod, _, _ := strings.Cut(before, "_")
+		var before, pod string
+		eventually(t, "a replica that stays leads", func() (bool, string) { // others may have been replaced a moment ago
+			before = leader()
+			pod, _, _ = strings.Cut(before, "_")
+			ends, err := run("", "kubectl", "get", "pod", "-n", system, pod, "-o", "jsonpath={.metadata.deletionTimestamp}")
+			return before != "" && err == nil && ends == "", before + " " + ends
+		})
 		kubectl(t, "delete", "pod", "-n", system, pod, "--force", "--grace-period=0")
 		eventually(t, "another replica leads", func() (bool, string) {
 			now := leader()
