@@ -44,7 +44,7 @@ func (s *session) next() (m message, ok bool) {
 				return m, true
 			}
 		}
-		if stage.send[0] == secretLane && s.lanes[clusterLane].flight != nil {
+		if stage.send[0] == secretLane && s.clustersOnTheirWay() {
 			if m, ok := s.newScopes(); ok {
 				return m, true
 			}
@@ -56,6 +56,13 @@ func (s *session) next() (m message, ok bool) {
 		}
 	}
 	return s.nextRemoval()
+}
+
+// clustersOnTheirWay: all clusters of the snapshot have been sent, and not all
+// are acknowledged. A scope that names one which the client has never seen is refused.
+func (s *session) clustersOnTheirWay() bool {
+	l := s.lanes[clusterLane]
+	return l.flight != nil && l.flight.set == s.snap.Set(l.typ) && len(l.singles) == 0
 }
 
 // newScopes go with the clusters that they lead to, and not after them: nobody

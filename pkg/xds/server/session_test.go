@@ -242,6 +242,17 @@ func ordering() map[string]string {
 			ack scope
 			want nothing
 			held scope`,
+		"a new scope waits until its cluster has been sent": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			ask endpoint a
+			ask scope
+			want cluster a ; endpoint a
+			ack endpoint
+			publish cluster a=1 b=1 endpoint a=1 b=1 scope u=1
+			want nothing
+			ack cluster
+			want cluster b ; scope u`,
 		"make before break": `
 			settle
 			publish cluster a=1 endpoint a=1 scope s=1 listener x=1
