@@ -27,6 +27,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/cache"
 	"github.com/meshd-io/meshd/pkg/xds/server"
+	"github.com/meshd-io/meshd/pkg/xds/wire"
 )
 
 // serveFlags is all of meshd's configuration that is no object.
@@ -135,6 +136,7 @@ type daemon struct {
 	cache     *cache.Cache
 	book      *acks.Book
 	state     *stater
+	wire      *wire.Server
 	grpc      *grpc.Server
 	hesitant  *hesitant
 	xds       *server.Server
@@ -185,7 +187,7 @@ func (d *daemon) run(ctx context.Context) error {
 	case err = <-g.failed:
 	}
 	stop()
-	d.grpc.Stop()
+	d.stopGRPC()
 	d.xds.Close()
 	g.wait.Wait()
 	return err
@@ -261,7 +263,7 @@ func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
 		{"source", func(ctx context.Context) error { return d.source.Run(ctx, d.take) }},
 		{"certificate authority", d.authority.Run},
 		{"trust", d.spreadTrust},
-		{"grpc", func(context.Context) error { return d.grpc.Serve(listener) }}, // run ends it
+		{"grpc", func(context.Context) error { return d.serveGRPC(listener) }}, // run ends it
 		admin,
 		{"memory", giveBack},
 	}, more...), nil

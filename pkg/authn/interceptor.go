@@ -2,12 +2,15 @@ package authn
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -99,6 +102,21 @@ func (a *Authenticator) Stream() grpc.StreamServerInterceptor {
 		}
 		return handler(srv, &stream{ServerStream: ss, ctx: ctx})
 	}
+}
+
+// Connection authenticates a stream that is not gRPC's own, by what its
+// connection's TLS handshake has shown. Errors carry a gRPC status.
+func (a *Authenticator) Connection(method string, from net.Addr, shown *tls.ConnectionState) (Peer, error) {
+	p := &peer.Peer{Addr: from}
+	if shown != nil {
+		p.AuthInfo = credentials.TLSInfo{State: *shown}
+	}
+	ctx, err := a.authenticate(peer.NewContext(context.Background(), p), method)
+	if err != nil {
+		return Peer{}, err
+	}
+	proven, _ := FromContext(ctx)
+	return proven, nil
 }
 
 // stream carries the context with the peer.

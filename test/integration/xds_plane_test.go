@@ -23,8 +23,6 @@ import (
 
 	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/meshd-io/meshd/internal/envoytest"
 	"github.com/meshd-io/meshd/pkg/authn"
@@ -33,6 +31,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 	"github.com/meshd-io/meshd/pkg/xds/server"
+	"github.com/meshd-io/meshd/pkg/xds/wire"
 )
 
 // pki is an ad-hoc CA.
@@ -113,7 +112,7 @@ type plane struct {
 	cache  *cache.Cache
 	book   *acks.Book
 	server *server.Server
-	grpc   *grpc.Server
+	wire   *wire.Server
 
 	mu         sync.Mutex
 	publishing sync.Mutex
@@ -156,23 +155,23 @@ func (p *plane) start() {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(p.pki.cert)
-	options := append(server.Options(server.Transport{}), grpc.StreamInterceptor(auth.Stream()),
-		grpc.Creds(credentials.NewTLS(&tls.Config{
+	p.wire = wire.New(wire.Config{
+		Streams: p.server.Streams(func(r *wire.Request) (authn.Peer, error) { return auth.Connection(r.Method, r.From, r.TLS) }),
+		TLS: &tls.Config{
 			Certificates: []tls.Certificate{cert}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
-			MinVersion: tls.VersionTLS13,
-		})))
-	p.grpc = grpc.NewServer(options...)
-	p.server.Register(p.grpc)
+			MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
+		},
+	})
 	lis, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	go func(s *grpc.Server) { _ = s.Serve(lis) }(p.grpc)
+	go func(s *wire.Server) { _ = s.Serve(lis) }(p.wire)
 	p.publish()
 }
 
 func (p *plane) stop() {
-	p.grpc.Stop()
+	p.wire.Close()
 	p.server.Close()
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/ca"
 	"github.com/meshd-io/meshd/pkg/ca/catest"
 	"github.com/meshd-io/meshd/pkg/ca/cav1"
-	"github.com/meshd-io/meshd/pkg/xds/server"
+	"github.com/meshd-io/meshd/pkg/xds/wire"
 )
 
 // BenchmarkSign is the CPU of one signing over gRPC with meshd's own options
@@ -39,7 +39,7 @@ func BenchmarkSign(b *testing.B) {
 	} {
 		b.Run(kind.name, func(b *testing.B) {
 			c := catest.New(b, ca.Lifetimes{}, nil)
-			srv := c.Server(b, nil, slog.New(slog.NewJSONHandler(io.Discard, nil)), server.Options(server.Transport{})...)
+			srv := c.Server(b, nil, slog.New(slog.NewJSONHandler(io.Discard, nil)), wire.OtherOptions()...)
 			order := clientOrder{
 				Address: catest.Serve(b, srv, "127.0.0.1:0"), Token: c.Tokens.Token(b, "shop", "accounts", time.Now()), Reconnect: kind.reconnect,
 			}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,9 +17,8 @@ import (
 
 // authenticate finds who is behind a stream. The identity is the certificate's
 // and nobody else's: what the node says may only agree with it.
-func (s *Server) authenticate(ctx context.Context, node *corev3.Node) (scope.Node, acks.Proxy, error) {
-	peer, ok := authn.FromContext(ctx)
-	if !ok || peer.Identity.IsZero() {
+func (s *Server) authenticate(peer authn.Peer, node *corev3.Node) (scope.Node, acks.Proxy, error) {
+	if peer.Identity.IsZero() {
 		return scope.Node{}, acks.Proxy{}, status.Error(codes.Unauthenticated, "a certificate of the mesh is needed")
 	}
 	who := acks.Proxy{Identity: peer.Identity.String(), CertificateExpires: peer.NotAfter}

@@ -35,6 +35,27 @@ func (o obedient) Send(m message) error {
 	return nil
 }
 
+// talker is a transport whose client has something to say.
+type talker interface {
+	transport
+	Recv() (*discoveryv3.DeltaDiscoveryRequest, error)
+}
+
+// drive does with a stream what its connection does.
+func drive(s *Server, st *stream, first *discoveryv3.DeltaDiscoveryRequest, recv func() (*discoveryv3.DeltaDiscoveryRequest, error)) error {
+	s.open(st)
+	defer st.close()
+	for r := first; ; {
+		if err := st.receive(r); err != nil {
+			return err
+		}
+		var err error
+		if r, err = recv(); err != nil {
+			return err
+		}
+	}
+}
+
 // crowd counts what proxies have acknowledged of the assignments.
 type crowd struct {
 	*acks.Book
@@ -83,7 +104,7 @@ func BenchmarkChange(b *testing.B) {
 				open = append(open, o)
 				st := &stream{tx: o, node: scope.Node{ID: node, Identity: id}, onDemand: onDemand,
 					proxyIs: acks.Proxy{Name: node, Kind: "sidecar", Key: accountsKey()}}
-				streams.Go(func() { _ = s.serve(st, first) })
+				streams.Go(func() { _ = drive(s, st, first, o.Recv) })
 			}
 			c.held.Add(proxies)
 			for i := range proxies {

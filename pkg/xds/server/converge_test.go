@@ -72,7 +72,7 @@ func (e *envoyLike) receive() bool {
 	e.effects()
 	if ok {
 		r := new(discoveryv3.DeltaDiscoveryResponse)
-		if err := proto.Unmarshal(m.buffers().Materialize(), r); err != nil {
+		if err := proto.Unmarshal(m.encoded(), r); err != nil {
 			e.t.Fatal(err)
 		}
 		for _, other := range e.replies {

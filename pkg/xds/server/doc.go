@@ -5,8 +5,8 @@
 //
 // A session is the state of one stream: events in (a request, a snapshot),
 // messages and effects out; it knows no network and no clock. A stream drives
-// one session: its receive loop is its only goroutine, a few workers of the
-// Server send for all streams.
+// one session: requests on the goroutine of its connection (package wire),
+// snapshots on a few workers that send for all streams.
 //
 // Order on the ADS stream is make before break, on acknowledgements: secrets,
 // clusters with their endpoints and new scopes, then extensions, scopes and routes, then

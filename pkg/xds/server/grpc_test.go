@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -17,7 +19,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/meshd-io/meshd/pkg/authn"
 	"github.com/meshd-io/meshd/pkg/identity"
@@ -25,6 +26,7 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/cache"
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
+	"github.com/meshd-io/meshd/pkg/xds/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,7 +41,7 @@ type fixture struct {
 	book  *acks.Book
 	// changed has a value after an event.
 	changed chan struct{}
-	lis     *bufconn.Listener
+	address string
 	conn    *grpc.ClientConn
 	asked   chan ask
 
@@ -83,22 +85,14 @@ func (f *fixture) Record(e acks.Event) {
 	}
 }
 
-func (f *fixture) authenticate(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (f *fixture) authenticate(*wire.Request) (authn.Peer, error) {
 	f.mu.Lock()
-	p := f.peer
-	f.mu.Unlock()
-	if p == nil {
-		return next(srv, ss)
+	defer f.mu.Unlock()
+	if f.peer == nil {
+		return authn.Peer{}, status.Error(codes.Unauthenticated, "a certificate is needed")
 	}
-	return next(srv, peerStream{ss, authn.WithPeer(ss.Context(), *p)})
+	return *f.peer, nil
 }
-
-type peerStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s peerStream) Context() context.Context { return s.ctx }
 
 func accountsKey() scope.Key { return scope.Key{Namespace: "shop", ServiceAccount: "accounts"} }
 
@@ -114,14 +108,19 @@ func newFixture(t *testing.T, limits Limits) *fixture {
 		peer: &authn.Peer{Identity: id, NotAfter: time.Unix(2_000_000_000, 0)},
 	}
 	f.Server = New(Config{Cache: f.cache, Keyer: f, Demander: f, Recorder: f, Limits: limits, Grace: time.Hour})
-	lis := bufconn.Listen(1 << 20)
-	srv := grpc.NewServer(append(Options(Transport{}), grpc.StreamInterceptor(f.authenticate))...)
-	f.Register(srv)
-	go func() { _ = srv.Serve(lis) }()
-	f.lis = lis
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.address = lis.Addr().String()
+	streams := wire.New(wire.Config{Streams: f.Streams(f.authenticate)})
+	calls := grpc.NewServer(grpc.Creds(wire.Credentials()))
+	go func() { _ = streams.Serve(lis) }()
+	go func() { _ = calls.Serve(streams.Others()) }()
 	f.conn = f.dial(t)
 	t.Cleanup(func() {
-		srv.Stop()
+		streams.Close()
+		calls.Stop()
 		f.Close()
 	})
 	return f
@@ -130,8 +129,7 @@ func newFixture(t *testing.T, limits Limits) *fixture {
 // dial is another connection.
 func (f *fixture) dial(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.lis.DialContext(ctx) }))
+	conn, err := grpc.NewClient("passthrough:///"+f.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +169,7 @@ func (f *fixture) gate(t *testing.T) *client {
 func (c *client) send(r *discoveryv3.DeltaDiscoveryRequest) {
 	c.t.Helper()
 	r.Node, c.node = c.node, nil
-	if err := c.stream.Send(r); err != nil {
+	if err := c.stream.Send(r); err != nil && !errors.Is(err, io.EOF) { // then Recv has the status
 		c.t.Fatal(err)
 	}
 }

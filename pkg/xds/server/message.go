@@ -1,8 +1,6 @@
 package server
 
 import (
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/meshd-io/meshd/pkg/xds/cache"
@@ -51,19 +49,9 @@ type message struct {
 	nonce string
 }
 
-func (m message) buffers() mem.BufferSlice {
-	tail := protowire.AppendTag(nil, fieldNonce, protowire.BytesType)
-	tail = protowire.AppendString(tail, m.nonce)
-	return mem.BufferSlice{mem.SliceBuffer(m.bytes), mem.SliceBuffer(tail)}
-}
-
-// codec sends messages as they are, and leaves all else to the usual one.
-type codec struct{ encoding.CodecV2 }
-
-// Marshal implements encoding.CodecV2.
-func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if m, ok := v.(message); ok {
-		return m.buffers(), nil
-	}
-	return c.CodecV2.Marshal(v)
+// tail is the response's part after the body.
+func (m message) tail() []byte {
+	tail := make([]byte, 0, len(m.nonce)+2)
+	tail = protowire.AppendTag(tail, fieldNonce, protowire.BytesType)
+	return protowire.AppendString(tail, m.nonce)
 }

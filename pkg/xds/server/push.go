@@ -9,7 +9,7 @@ const (
 	// bulkSlots is how many big responses are sent at one time.
 	bulkSlots = 16
 	// bulkBytes of a stream's unacknowledged responses and more are sent apart:
-	// below, SendMsg cannot block a worker on grpc-go's quota of 64 KB.
+	// below, Send does not wait for the client.
 	bulkBytes = 32 << 10
 	// bulkLease is how long a client that does not read keeps its slot from
 	// others: a megabyte's time on a slow network, and short, because whole
@@ -74,8 +74,8 @@ func (s *Server) work() {
 	}
 }
 
-// push sends all that a stream may be sent now. grpc-go forbids two SendMsg at
-// a time: whoever runs push has the stream for itself until pending is 0.
+// push sends all that a stream may be sent now. Responses keep their order:
+// whoever runs push has the stream for itself until pending is 0.
 func (s *Server) push(st *stream) {
 	for {
 		seen := st.pending.Load()
@@ -85,7 +85,7 @@ func (s *Server) push(st *stream) {
 			s.done.Go(func() { s.pushBulk(st, m) })
 			return
 		case ok:
-			// An error is the stream's end: its receive loop has it too.
+			// An error is the stream's end, of which its connection tells.
 			if st.tx.Send(m) != nil {
 				return
 			}

@@ -170,14 +170,14 @@ func (s *session) bound(l *lane, before, after []string, initial map[string]stri
 	return kept
 }
 
-// isDestination: an address that is written another way than meshd writes it
-// would wait for an answer for ever.
 // isDemanded reports whether a cluster is there because a destination was asked for.
 func isDemanded(name string) bool {
 	n, err := envoy.ParseName(name)
 	return err == nil && (n.Kind == envoy.OutName || n.Kind == envoy.DetectedTCPName)
 }
 
+// isDestination: an address that is written another way than meshd writes it
+// would wait for an answer for ever.
 func isDestination(name string) bool {
 	a, err := envoy.ParseGateCluster(name)
 	return err == nil && envoy.GateCluster(a) == name

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -79,3 +81,6 @@ func shop() envoy.Resources {
 		envoy.ListenerType: {listenerOf("out", "one")},
 	}
 }
+
+// encoded is the whole response.
+func (m message) encoded() []byte { return append(slices.Clone(m.bytes), m.tail()...) }

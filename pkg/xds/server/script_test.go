@@ -177,7 +177,7 @@ func (c *script) drain() string {
 			return strings.Join(out, " ; ")
 		}
 		var r discoveryv3.DeltaDiscoveryResponse
-		if err := proto.Unmarshal(m.buffers().Materialize(), &r); err != nil {
+		if err := proto.Unmarshal(m.encoded(), &r); err != nil {
 			c.t.Fatal(err)
 		}
 		t := envoy.Type(r.GetTypeUrl())

@@ -6,10 +6,6 @@ import (
 	"sync"
 	"time"
 
-	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc"
-
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/cache"
@@ -108,13 +104,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Register adds the services to a grpc server, which must have Options.
-func (s *Server) Register(to grpc.ServiceRegistrar) {
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(to, ads{server: s})
-	clusterservicev3.RegisterClusterDiscoveryServiceServer(to, clusters{server: s})
-}
-
-// Close ends the workers. The grpc server must have been stopped before.
+// Close ends the workers. The streams must have been closed before.
 func (s *Server) Close() {
 	s.ready.close()
 	s.done.Wait()

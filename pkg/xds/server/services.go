@@ -3,50 +3,67 @@ package server
 import (
 	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshd-io/meshd/pkg/authn"
+	"github.com/meshd-io/meshd/pkg/xds/wire"
 )
 
-// ads is the aggregated stream. What is not delta answers Unimplemented.
-type ads struct {
-	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	server *Server
+// Authenticate proves who opens a stream; its errors carry a gRPC status.
+type Authenticate func(*wire.Request) (authn.Peer, error)
+
+// Streams are the methods that the Server serves: the aggregated stream and the
+// gate's, delta only.
+func (s *Server) Streams(by Authenticate) map[string]wire.Accept {
+	accept := func(onDemand bool) wire.Accept {
+		return func(r *wire.Request) (wire.Handler, error) {
+			peer, err := by(r)
+			if err != nil {
+				return nil, err
+			}
+			return &wired{server: s, onDemand: onDemand, peer: peer, tx: r.Stream}, nil
+		}
+	}
+	return map[string]wire.Accept{
+		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName: accept(false),
+		clusterservicev3.ClusterDiscoveryService_DeltaClusters_FullMethodName:          accept(true),
+	}
 }
 
-// DeltaAggregatedResources implements the xDS service.
-func (a ads) DeltaAggregatedResources(ss discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return a.server.accept(ss, false)
+// wired is a stream on the wire, and its transport.
+type wired struct {
+	server   *Server
+	onDemand bool
+	peer     authn.Peer
+	tx       *wire.Stream
+	stream   *stream // nil before the first request
 }
 
-// clusters is the gate's on-demand stream.
-type clusters struct {
-	clusterservicev3.UnimplementedClusterDiscoveryServiceServer
-	server *Server
-}
+// Send implements transport.
+func (w *wired) Send(m message) error { return w.tx.Send(m.bytes, m.tail()) }
 
-// DeltaClusters implements the xDS service.
-func (c clusters) DeltaClusters(ss clusterservicev3.ClusterDiscoveryService_DeltaClustersServer) error {
-	return c.server.accept(ss, true)
-}
-
-// wireStream is a transport over grpc.
-type wireStream struct{ grpc.ServerStream }
-
-func (w wireStream) Recv() (*discoveryv3.DeltaDiscoveryRequest, error) {
+// Receive implements wire.Handler.
+func (w *wired) Receive(b []byte) error {
 	r := new(discoveryv3.DeltaDiscoveryRequest)
-	return r, w.RecvMsg(r)
+	if err := proto.Unmarshal(b, r); err != nil {
+		return status.Error(codes.InvalidArgument, "not a DeltaDiscoveryRequest")
+	}
+	if w.stream == nil {
+		node, who, err := w.server.authenticate(w.peer, r.GetNode())
+		if err != nil {
+			return err
+		}
+		w.stream = &stream{tx: w, node: node, onDemand: w.onDemand, proxyIs: who}
+		w.server.open(w.stream)
+	}
+	return w.stream.receive(r)
 }
 
-func (w wireStream) Send(m message) error { return w.SendMsg(m) }
-
-func (s *Server) accept(ss grpc.ServerStream, onDemand bool) error {
-	tx := wireStream{ss}
-	first, err := tx.Recv()
-	if err != nil {
-		return err
+// Closed implements wire.Handler.
+func (w *wired) Closed() {
+	if w.stream != nil {
+		w.stream.close()
 	}
-	node, who, err := s.authenticate(ss.Context(), first.GetNode())
-	if err != nil {
-		return err
-	}
-	return s.serve(&stream{tx: tx, node: node, onDemand: onDemand, proxyIs: who}, first)
 }

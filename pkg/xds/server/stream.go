@@ -15,13 +15,13 @@ import (
 	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
 
-// transport is the network under a stream.
+// transport is the network under a stream; it calls the stream's receive and close.
 type transport interface {
-	Recv() (*discoveryv3.DeltaDiscoveryRequest, error)
+	// Send waits only behind a big response that the client does not take.
 	Send(message) error
 }
 
-// stream drives one session. Its receive loop is its only goroutine.
+// stream drives one session. It has no goroutine: whoever has something for it runs it.
 type stream struct {
 	server   *Server
 	tx       transport
@@ -71,46 +71,49 @@ func addresses(list []string) []netip.AddrPort {
 	return out
 }
 
-// serve is the life of a stream.
-func (s *Server) serve(st *stream, first *discoveryv3.DeltaDiscoveryRequest) error {
+// open begins a stream, of which the first request has come.
+func (s *Server) open(st *stream) {
 	st.server = s
 	st.session = newSession(s.limits, &s.shared, st.onDemand)
 	st.session.after, st.session.asks = st.adsHolds, st.adsAsks
 	s.enter(st)
-	defer func() {
-		if s.leave(st) {
-			gone := acks.Event{Kind: acks.Disconnected}
-			if st.onDemand {
-				gone.Type = envoy.OnDemandType
-			}
-			s.record(st, gone)
-		}
-		st.replaced.Store(true) // nothing is sent any more
-	}()
 	if !st.onDemand {
 		s.record(st, acks.Event{Kind: acks.Connected})
 		s.demander.Demand(st.who().Key, nil, false)
 	}
-	for r := first; ; {
-		if st.replaced.Load() {
-			return status.Error(codes.Aborted, "replaced by a newer stream of the same proxy")
-		}
-		st.mu.Lock()
-		err := st.session.request(r)
-		fx := st.session.take()
-		st.mu.Unlock()
-		st.apply(fx)
-		if err != nil {
-			return err
-		}
-		s.pushHere(st)
-		if other, _ := s.pair(st); other != nil && other.waiting.Load() { // for this acknowledgement, it may be
-			s.wake(other)
-		}
-		if r, err = st.tx.Recv(); err != nil {
-			return err
-		}
+}
+
+// receive takes a request. The error ends the stream.
+func (st *stream) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
+	s := st.server
+	if st.replaced.Load() {
+		return status.Error(codes.Aborted, "replaced by a newer stream of the same proxy")
 	}
+	st.mu.Lock()
+	err := st.session.request(r)
+	fx := st.session.take()
+	st.mu.Unlock()
+	st.apply(fx)
+	if err != nil {
+		return err
+	}
+	s.pushHere(st)
+	if other, _ := s.pair(st); other != nil && other.waiting.Load() { // for this acknowledgement, it may be
+		s.wake(other)
+	}
+	return nil
+}
+
+// close ends a stream: nothing is sent any more.
+func (st *stream) close() {
+	if st.server.leave(st) {
+		gone := acks.Event{Kind: acks.Disconnected}
+		if st.onDemand {
+			gone.Type = envoy.OnDemandType
+		}
+		st.server.record(st, gone)
+	}
+	st.replaced.Store(true)
 }
 
 // adsHolds asks the proxy's ADS session. st.mu is held.

@@ -47,9 +47,11 @@ func TestClientsThatDoNotReadHoldUpNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	var streams sync.WaitGroup
-	open := func(tx transport, node string) {
+	open := func(tx talker, node string) {
 		st := &stream{tx: tx, node: scope.Node{ID: node, Identity: id}, proxyIs: acks.Proxy{Name: node, Key: accountsKey()}}
-		streams.Go(func() { _ = s.serve(st, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(envoy.ClusterType)}) })
+		streams.Go(func() {
+			_ = drive(s, st, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(envoy.ClusterType)}, tx.Recv)
+		})
 	}
 	idle := stuck{make(chan struct{}, 3*bulkSlots), make(chan struct{})}
 	for i := range 3 * bulkSlots {

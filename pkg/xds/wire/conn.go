@@ -1,0 +1,465 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// window is what a client may send ahead, of a stream and in all, in bytes.
+	window = 256 << 10
+	// standardWindow is what both may send before settings say otherwise (RFC 9113, 6.9.2).
+	standardWindow = 65535
+	// maxStreams at a time: an Envoy has two, the rest is for reconnects that overlap.
+	maxStreams = 8
+	// maxOpened in a connection's life; an Envoy that tries again twice a second opens 6000 in 25 minutes.
+	maxOpened = 20000
+	// tableSize of a client's headers, in bytes: the standard's (RFC 7541, 4.2).
+	tableSize = 4096
+	// maxHeaders of a stream, in bytes.
+	maxHeaders = 16 << 10
+	// keptFrame is the largest frame whose buffer is kept for the next one.
+	keptFrame = 4 << 10
+)
+
+// conn is a connection. Its goroutine reads; whoever sends writes.
+type conn struct {
+	server *Server
+	socket *socket
+	outer  *replay // TLS over socket
+	framer *http2.Framer
+	// The reader's: how many streams there were, and the bytes that the client's window lacks.
+	opened int
+	taken  uint32
+
+	mu      sync.Mutex
+	last    uint32    // the highest stream; only the reader writes it
+	moved   sync.Cond // something was written, or nothing will be
+	closed  bool
+	leaving bool
+	control []byte // frames that are no stream's
+	streams []*Stream
+	turn    int
+	window  int64 // bytes that the client takes
+	initial int64 // and of a new stream
+}
+
+func newConn(s *Server, sock *socket, outer *replay) *conn {
+	c := &conn{server: s, socket: sock, outer: outer, window: standardWindow, initial: standardWindow}
+	c.moved.L = &c.mu
+	c.newFramer(hpack.NewDecoder(tableSize, nil))
+	return c
+}
+
+// newFramer reads with an empty buffer.
+func (c *conn) newFramer(table *hpack.Decoder) {
+	c.framer = http2.NewFramer(nil, c.outer)
+	c.framer.ReadMetaHeaders, c.framer.MaxHeaderListSize = table, maxHeaders
+	c.framer.SetMaxReadFrameSize(chunk)
+	c.framer.SetReuseFrames()
+}
+
+// fail ends the connection at once. c.mu is held.
+func (c *conn) fail(err error) {
+	if !c.closed {
+		c.closed = true
+		c.server.log.Debug("connection ended", "from", c.socket.RemoteAddr(), "error", err)
+		c.socket.Close()
+		c.moved.Broadcast()
+	}
+}
+
+// drained: the network takes more.
+func (c *conn) drained() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+}
+
+// forget leaves out the streams that are gone. c.mu is held.
+func (c *conn) forget() {
+	kept := c.streams[:0]
+	for _, s := range c.streams {
+		if !s.gone {
+			kept = append(kept, s)
+		}
+	}
+	clear(c.streams[len(kept):])
+	c.streams = kept
+}
+
+// leave tells the client to go elsewhere: its streams end behind what they have
+// in flight, and the reader waits for the client to close.
+func (c *conn) leave(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving || c.closed {
+		return
+	}
+	c.leaving = true
+	c.say(func(f *http2.Framer) error { return f.WriteGoAway(c.last, http2.ErrCodeNo, []byte(why)) })
+	for _, s := range c.streams {
+		s.end(status.Error(codes.Unavailable, why))
+	}
+	c.flush()
+	if err := c.socket.SetReadDeadline(time.Unix(1, 0)); err != nil { // wakes the reader
+		c.fail(err)
+	}
+}
+
+// run reads until the connection ends.
+func (c *conn) run() {
+	err := c.serve()
+	c.mu.Lock()
+	c.stop(err)
+	left := !c.closed
+	streams := slices.Clone(c.streams)
+	c.mu.Unlock()
+	for _, s := range streams {
+		s.close()
+	}
+	if left && c.socket.SetReadDeadline(time.Now().Add(c.server.grace)) == nil {
+		_, _ = io.Copy(io.Discard, c.outer) // ends with the connection, or at the deadline
+	}
+	c.mu.Lock()
+	c.fail(err)
+	c.mu.Unlock()
+}
+
+// stop: nothing is read any more. A client that has made a mistake is told. c.mu is held.
+func (c *conn) stop(err error) {
+	var mistake http2.ConnectionError
+	switch {
+	case c.leaving:
+		return
+	case errors.As(err, &mistake):
+		c.say(func(f *http2.Framer) error { return f.WriteGoAway(c.last, http2.ErrCode(mistake), nil) })
+		for _, s := range c.streams {
+			s.drop()
+		}
+		c.flush()
+	}
+	c.fail(err)
+}
+
+// close tells the handler. The reader's.
+func (s *Stream) close() {
+	if s.handler != nil {
+		s.handler.Closed()
+		s.handler, s.part = nil, nil
+	}
+}
+
+func (c *conn) serve() error {
+	for {
+		f, err := c.framer.ReadFrame()
+		var bad http2.StreamError
+		switch {
+		case errors.As(err, &bad):
+			c.mu.Lock()
+			c.last = max(c.last, bad.StreamID)
+			c.mu.Unlock()
+			c.reset(bad.StreamID, bad.Code)
+			continue
+		case err != nil:
+			return err
+		}
+		if err := c.frame(f); err != nil {
+			return err
+		}
+		if f.Header().Length > keptFrame {
+			c.newFramer(c.framer.ReadMetaHeaders)
+		}
+	}
+}
+
+// frame takes one frame.
+func (c *conn) frame(f http2.Frame) error {
+	switch f := f.(type) {
+	case *http2.DataFrame:
+		return c.data(f)
+	case *http2.MetaHeadersFrame:
+		return c.open(f)
+	case *http2.RSTStreamFrame:
+		if s := c.stream(f.StreamID); s != nil {
+			c.cancel(s)
+		} else if f.StreamID > c.last {
+			return http2.ConnectionError(http2.ErrCodeProtocol)
+		}
+	case *http2.WindowUpdateFrame:
+		return c.grow(f.StreamID, int64(f.Increment))
+	case *http2.SettingsFrame:
+		return c.settings(f)
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			data := f.Data
+			c.answer(func(f *http2.Framer) error { return f.WritePing(true, data) })
+		}
+	case *http2.PushPromiseFrame:
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	return nil // priorities, the client's own GOAWAY, and what is not known
+}
+
+// answer writes frames that are no stream's.
+func (c *conn) answer(frames func(*http2.Framer) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.say(frames)
+	c.flush()
+}
+
+// stream that is known; nil is one that has ended, or never was.
+func (c *conn) stream(id uint32) *Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.streams {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// reset refuses a stream, or ends it for its client's fault.
+func (c *conn) reset(id uint32, code http2.ErrCode) {
+	s := c.stream(id)
+	c.answer(func(f *http2.Framer) error { return f.WriteRSTStream(id, code) })
+	if s != nil {
+		c.cancel(s)
+	}
+}
+
+// cancel ends a stream of which nothing is wanted any more.
+func (c *conn) cancel(s *Stream) {
+	c.mu.Lock()
+	s.drop()
+	c.forget()
+	c.moved.Broadcast()
+	c.mu.Unlock()
+	s.close()
+}
+
+// finish ends a stream behind what it has sent.
+func (c *conn) finish(s *Stream, err error) {
+	c.mu.Lock()
+	s.end(err)
+	c.flush()
+	c.mu.Unlock()
+	s.close()
+}
+
+// open takes the headers of a new stream, or the trailers of one.
+func (c *conn) open(f *http2.MetaHeadersFrame) error {
+	if s := c.stream(f.StreamID); s != nil {
+		if !f.StreamEnded() {
+			return http2.ConnectionError(http2.ErrCodeProtocol)
+		}
+		c.half(s)
+		return nil
+	}
+	switch {
+	case f.StreamID <= c.last && f.StreamID%2 == 1:
+		return nil // it has ended here while this was on its way
+	case f.StreamID%2 == 0:
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	c.opened++
+	s := &Stream{conn: c, id: f.StreamID, halfway: f.StreamEnded()}
+	c.mu.Lock()
+	c.last = s.id
+	full, left := len(c.streams) >= maxStreams, c.leaving
+	if !full && !left {
+		s.window = c.initial
+		c.streams = append(c.streams, s)
+	}
+	c.mu.Unlock()
+	switch {
+	case left:
+		return nil // it is told so
+	case full:
+		c.reset(s.id, http2.ErrCodeRefusedStream)
+	case f.Truncated:
+		c.reset(s.id, http2.ErrCodeEnhanceYourCalm)
+	case f.PseudoValue("method") != "POST" || !strings.HasPrefix(contentType(f), "application/grpc"):
+		c.reset(s.id, http2.ErrCodeProtocol)
+	default:
+		c.accept(s, f.PseudoValue("path"))
+	}
+	if c.opened > maxOpened {
+		c.leave("too many streams for one connection")
+	}
+	return nil
+}
+
+func contentType(f *http2.MetaHeadersFrame) string {
+	for _, field := range f.RegularFields() {
+		if field.Name == "content-type" {
+			return field.Value
+		}
+	}
+	return ""
+}
+
+func (c *conn) accept(s *Stream, method string) {
+	accept, ok := c.server.streams[method]
+	if !ok {
+		c.finish(s, status.Error(codes.Unimplemented, "this connection carries other methods than "+method))
+		return
+	}
+	var err error
+	s.handler, err = accept(&Request{Method: method, From: c.socket.RemoteAddr(), TLS: c.outer.state(), Stream: s})
+	switch {
+	case err != nil:
+		c.finish(s, err)
+	case s.halfway:
+		c.half(s)
+	}
+}
+
+// half: the client has nothing more to say, and a stream of which only one end speaks is none of ours.
+func (c *conn) half(s *Stream) {
+	c.mu.Lock()
+	s.halfway = true
+	c.mu.Unlock()
+	c.finish(s, nil)
+}
+
+// data takes a part of a message, or some messages.
+func (c *conn) data(f *http2.DataFrame) error {
+	if f.StreamID > c.last {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	if c.taken += f.Length; c.taken > window+standardWindow {
+		return http2.ConnectionError(http2.ErrCodeFlowControl)
+	}
+	s := c.stream(f.StreamID)
+	if s != nil && s.handler != nil {
+		s.taken += f.Length
+		if err := s.receive(f.Data()); err != nil {
+			c.finish(s, err)
+		} else if f.StreamEnded() {
+			c.half(s)
+		}
+	}
+	c.refill(s)
+	return nil
+}
+
+// refill gives the client back what its windows lack, before it has to wait.
+func (c *conn) refill(s *Stream) {
+	connection, stream := uint32(0), uint32(0)
+	if c.taken > window/2 {
+		connection, c.taken = c.taken, 0
+	}
+	if s != nil && s.handler != nil && s.taken > window/2 {
+		stream, s.taken = s.taken, 0
+	}
+	if connection+stream == 0 {
+		return
+	}
+	c.answer(func(f *http2.Framer) error {
+		var err error
+		if connection > 0 {
+			err = f.WriteWindowUpdate(0, connection)
+		}
+		if stream > 0 {
+			err = errors.Join(err, f.WriteWindowUpdate(s.id, stream))
+		}
+		return err
+	})
+}
+
+// grow: the client takes more.
+func (c *conn) grow(id uint32, by int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == 0 {
+		if c.window += by; c.window > math.MaxInt32 {
+			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		}
+	}
+	for _, s := range c.streams {
+		if s.id != id {
+			continue
+		}
+		if s.window += by; s.window > math.MaxInt32 {
+			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		}
+	}
+	c.flush()
+	return nil
+}
+
+// settings of the client.
+func (c *conn) settings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := f.ForeachSetting(func(v http2.Setting) error {
+		if err := v.Valid(); err != nil {
+			return err
+		}
+		if v.ID != http2.SettingInitialWindowSize {
+			return nil
+		}
+		by := int64(v.Val) - c.initial
+		c.initial = int64(v.Val)
+		for _, s := range c.streams {
+			if s.window += by; s.window > math.MaxInt32 {
+				return http2.ConnectionError(http2.ErrCodeFlowControl)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.say((*http2.Framer).WriteSettingsAck)
+	c.flush()
+	return nil
+}
+
+// receive cuts the messages out of what has come.
+func (s *Stream) receive(data []byte) error {
+	if len(s.part) > 0 {
+		s.part = append(s.part, data...)
+		data = s.part
+	}
+	for len(data) >= prefixSize {
+		if data[0] != 0 {
+			return status.Error(codes.Unimplemented, "a compressed message")
+		}
+		size := prefixSize + int(data[1])<<24 + int(data[2])<<16 + int(data[3])<<8 + int(data[4])
+		if limit := s.conn.server.maxMessage; size-prefixSize > limit {
+			return status.Errorf(codes.ResourceExhausted, "a message of %d bytes, at most %d", size-prefixSize, limit)
+		}
+		if len(data) < size {
+			break
+		}
+		if err := s.handler.Receive(data[prefixSize:size]); err != nil {
+			return err
+		}
+		data = data[size:]
+	}
+	switch {
+	case len(data) == 0:
+		s.part = nil
+	case len(s.part) == 0 || len(data) < len(s.part):
+		s.part = bytes.Clone(data)
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package wire
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"net"
+
+	"google.golang.org/grpc/status"
+)
+
+// Request is a stream that a client opens.
+type Request struct {
+	// Method is "/package.Service/Method".
+	Method string
+	From   net.Addr
+	// TLS is the connection's; nil without.
+	TLS *tls.ConnectionState
+	// Stream answers.
+	Stream *Stream
+}
+
+// Accept gives the handler of a new stream; an error, with a gRPC status, ends it.
+type Accept func(*Request) (Handler, error)
+
+// Handler takes what a stream's client sends. Its methods are called one at a
+// time, on the connection's goroutine: they must not wait for the network.
+type Handler interface {
+	// Receive takes a message, which is its own only until it returns. An error,
+	// with a gRPC status, ends the stream.
+	Receive(message []byte) error
+	// Closed is called once, last: nothing is received or sent any more.
+	Closed()
+}
+
+// ErrClosed is what Send returns when there is nobody to send to.
+var ErrClosed = errors.New("the stream has ended")
+
+// unsent is how many bytes of a stream may wait before Send does.
+const unsent = 32 << 10
+
+// Stream is a stream to a client.
+type Stream struct {
+	conn    *conn
+	id      uint32
+	handler Handler // the reader's; nil once it is closed
+
+	// The reader's: the part of a message that has come, and the bytes that the client's window lacks.
+	part  []byte
+	taken uint32
+
+	// Of conn.mu.
+	window  int64 // bytes that the client takes
+	queue   []message
+	queued  int // bytes
+	begun   bool
+	ended   bool // no message follows what is in the queue, but status
+	status  *status.Status
+	gone    bool // everything is written, or the client wants no more
+	halfway bool // the client has ended its half
+}
+
+// message is a gRPC message of two parts, and how much of it is written, its prefix included.
+type message struct {
+	parts   [2][]byte
+	written int
+}
+
+// prefixSize is the length of a gRPC message's prefix: a flag and the message's size.
+const prefixSize = 5
+
+func (m message) size() int { return prefixSize + len(m.parts[0]) + len(m.parts[1]) }
+
+// appendTo adds up to n bytes that are not written yet.
+func (m *message) appendTo(out []byte, n int) []byte {
+	var prefix [prefixSize]byte
+	binary.BigEndian.PutUint32(prefix[1:], uint32(m.size()-prefixSize))
+	skip := m.written
+	for _, part := range [][]byte{prefix[:], m.parts[0], m.parts[1]} {
+		if skip >= len(part) {
+			skip -= len(part)
+			continue
+		}
+		part = part[skip:min(len(part), skip+n)]
+		out = append(out, part...)
+		skip, n, m.written = 0, n-len(part), m.written+len(part)
+	}
+	return out
+}
+
+// Send sends a message of two parts, of which the first may be shared with other
+// streams: neither may change. It waits only while more than 32 KB of the stream
+// wait for the client or the network.
+func (s *Stream) Send(shared, own []byte) error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.ended || s.gone || c.closed {
+		return ErrClosed
+	}
+	m := message{parts: [2][]byte{shared, own}}
+	s.queue = append(s.queue, m)
+	s.queued += m.size()
+	c.flush()
+	for s.queued > unsent && !s.gone && !c.closed {
+		c.moved.Wait()
+	}
+	if s.gone || c.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// end lets the status follow what is in the queue. c.mu is held.
+func (s *Stream) end(err error) {
+	if !s.ended {
+		s.ended, s.status = true, status.Convert(err)
+	}
+}
+
+// drop forgets the stream at once. c.mu is held.
+func (s *Stream) drop() {
+	s.gone, s.queue, s.queued = true, nil, 0
+}
