@@ -2,7 +2,7 @@ package cache
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
 	"fmt"
 	"slices"
 
@@ -30,7 +30,7 @@ func encode(t envoy.Type, r envoy.Resource) (*Encoded, error) {
 	// Lengths in front: no two (type, name, body) give the same input.
 	fmt.Fprintf(h, "%d %s %d %s ", len(t), t, len(r.Name), r.Name)
 	h.Write(body)
-	version := hex.EncodeToString(h.Sum(nil)[:versionBytes])
+	version := base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:versionBytes]) // it is a tenth of a change's bytes
 	seg, err := deterministic.Marshal(&discoveryv3.Resource{
 		Name: r.Name, Version: version,
 		Resource: &anypb.Any{TypeUrl: "type.googleapis.com/" + string(r.Proto.ProtoReflect().Descriptor().FullName()), Value: body},

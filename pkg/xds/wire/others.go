@@ -39,9 +39,11 @@ func (o *others) Accept() (net.Conn, error) {
 
 // Close implements net.Listener.
 func (o *others) Close() error {
-	o.once.Do(func() { close(o.done) })
+	o.close()
 	return nil
 }
+
+func (o *others) close() { o.once.Do(func() { close(o.done) }) }
 
 // Addr implements net.Listener.
 func (o *others) Addr() net.Addr { return &net.UnixAddr{Name: "handed over", Net: "unix"} }

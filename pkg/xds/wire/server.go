@@ -90,7 +90,7 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Unlock()
 	for pause := time.Duration(0); ; {
 		raw, err := l.Accept()
-		switch temporary, ok := err.(interface{ Temporary() bool }); { //nolint:errorlint // as net/http: what Accept returns itself
+		switch temporary, ok := err.(interface{ Temporary() bool }); {
 		case err == nil:
 			pause = 0
 			s.begin(raw)
@@ -162,7 +162,7 @@ func (s *Server) stop() {
 // Close ends all connections and returns when their handlers are closed.
 func (s *Server) Close() {
 	s.stop()
-	s.others.Close()
+	s.others.close()
 	s.mu.Lock()
 	s.closed = true
 	for raw := range s.raw {

@@ -103,7 +103,7 @@ func (s *socket) drain() {
 			return
 		}
 		if _, err := s.Conn.Write(b); err != nil {
-			s.Conn.Close()
+			s.Close()
 			return
 		}
 	}
