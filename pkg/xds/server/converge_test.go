@@ -203,7 +203,7 @@ func (e *envoyLike) converged() {
 // refusals and reconnects: in the end the client has what is served.
 func TestConverges(t *testing.T) {
 	refused := 0
-	for seed := range uint64(50) {
+	for seed := range uint64(300) {
 		e := newEnvoyLike(t, seed)
 		e.change()
 		e.connect()

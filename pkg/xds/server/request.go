@@ -241,6 +241,9 @@ const unknown = "?"
 func (s *session) refuse(l *lane, it *cache.Item, words string) {
 	r := acks.Rejection{Type: l.typ, Name: it.Name, Version: it.Version, Message: words, Origins: it.Origins}
 	l.set(it.Name, l.version(it.Name)) // it keeps what it had
+	if l.typ == envoy.EndpointType {
+		l.again(it.Name) // but a cluster that has changed warms until its assignment comes again, at whatever version
+	}
 	if l.refused == nil {
 		l.refused = map[string]acks.Rejection{}
 	}

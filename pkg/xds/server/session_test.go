@@ -292,6 +292,22 @@ func ordering() map[string]string {
 // refusing is what an Envoy refuses.
 func refusing() map[string]string {
 	return map[string]string{
+		"an assignment refused behind its changed cluster comes again as it was": `
+			publish cluster a=1 endpoint a=1
+			ask cluster
+			want cluster a
+			ack cluster
+			ask endpoint a
+			want endpoint a
+			ack endpoint
+			publish cluster a=2 endpoint a=2
+			want cluster a; endpoint a
+			nack endpoint no such address
+			ack cluster
+			refused endpoint a
+			want endpoint a
+			ack endpoint
+			want nothing`,
 		"scopes come together, and a bad one takes nothing with it": `
 			publish cluster a=1 endpoint a=1 scope r=1 s=1 u=1
 			ask scope
