@@ -301,7 +301,7 @@ func refusing() map[string]string {
 			want endpoint a
 			ack endpoint
 			publish cluster a=2 endpoint a=2
-			want cluster a; endpoint a
+			want cluster a ; endpoint a
 			nack endpoint no such address
 			ack cluster
 			refused endpoint a
