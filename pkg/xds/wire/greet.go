@@ -25,15 +25,18 @@ var errHanded = errors.New("handed over")
 // begin gives a connection a goroutine. A handshake needs a deep stack, which
 // goes with the goroutine that has made it.
 func (s *Server) begin(raw net.Conn) {
+	greeting := s.admission.enter(raw)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
+		s.admission.leave(greeting)
 		raw.Close()
 		return
 	}
 	s.raw[raw] = struct{}{}
 	s.connections.Go(func() {
 		c, err := s.greet(raw)
+		s.admission.leave(greeting)
 		if err == nil {
 			s.connections.Go(func() { s.keep(c, raw) })
 			return

@@ -46,6 +46,7 @@ type Server struct {
 	maxMessage  int
 	log         *slog.Logger
 	others      *others
+	admission   *admission
 	connections sync.WaitGroup
 
 	mu       sync.Mutex
@@ -63,7 +64,7 @@ func New(cfg Config) *Server {
 		tls: cfg.TLS, streams: cfg.Streams, age: cfg.MaxConnectionAge, grace: cfg.Grace,
 		maxMessage: cfg.MaxMessage, log: cfg.Log,
 		raw: map[net.Conn]struct{}{}, conns: map[*conn]struct{}{},
-		others: newOthers(), left: make(chan struct{}, 1),
+		others: newOthers(), admission: newAdmission(), left: make(chan struct{}, 1),
 	}
 	if s.age == 0 {
 		s.age = defaultAge
