@@ -50,6 +50,7 @@ type conn struct {
 	leaving bool
 	control []byte // frames that are no stream's
 	streams []*Stream
+	told    []*Stream // those of them that leave has ended: they go from streams before the reader has closed them
 	turn    int
 	window  int64 // bytes that the client takes
 	initial int64 // and of a new stream
@@ -109,7 +110,8 @@ func (c *conn) leave(why string) {
 	}
 	c.leaving = true
 	c.say(func(f *http2.Framer) error { return f.WriteGoAway(c.last, http2.ErrCodeNo, []byte(why)) })
-	for _, s := range c.streams {
+	c.told = slices.Clone(c.streams)
+	for _, s := range c.told {
 		s.end(status.Error(codes.Unavailable, why))
 	}
 	c.flush()
@@ -124,7 +126,7 @@ func (c *conn) run() {
 	c.mu.Lock()
 	c.stop(err)
 	left := !c.closed
-	streams := slices.Clone(c.streams)
+	streams := slices.Concat(c.streams, c.told)
 	c.mu.Unlock()
 	for _, s := range streams {
 		s.close()
