@@ -162,6 +162,7 @@ func TestConnectionErrors(t *testing.T) {
 // Mistakes of which only their stream ends.
 func TestStreamErrors(t *testing.T) {
 	f := serve(t, Config{}, nil)
+	long := strings.Repeat("e", 6<<10)
 	for name, m := range map[string]struct {
 		do     func(c *raw)
 		stream uint32
@@ -176,7 +177,7 @@ func TestStreamErrors(t *testing.T) {
 		}, 3, http2.ErrCodeProtocol},
 		"too long headers": {func(c *raw) {
 			c.frame(http2.FrameHeaders, 0, 3, string(request(echoMethod)))
-			c.frame(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 3, string(headers("x", strings.Repeat("e", 20<<10))))
+			c.frame(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 3, string(headers("x", long, "y", long, "z", long)))
 		}, 3, http2.ErrCodeEnhanceYourCalm},
 		"GET": {func(c *raw) {
 			c.frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, string(headers(":method", "GET", ":path", echoMethod, "content-type", "application/grpc")))
