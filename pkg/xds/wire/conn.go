@@ -166,24 +166,32 @@ func (s *Stream) close() {
 func (c *conn) serve() error {
 	for {
 		f, err := c.framer.ReadFrame()
-		var bad http2.StreamError
-		switch {
-		case errors.As(err, &bad):
-			c.mu.Lock()
-			c.last = max(c.last, bad.StreamID)
-			c.mu.Unlock()
-			c.reset(bad.StreamID, bad.Code)
-			continue
-		case err != nil:
-			return err
+		if err == nil {
+			err = c.frame(f)
 		}
-		if err := c.frame(f); err != nil {
-			return err
+		if err != nil {
+			if err = c.blame(err); err != nil {
+				return err
+			}
+			continue
 		}
 		if f.Header().Length > keptFrame {
 			c.newFramer(c.framer.ReadMetaHeaders)
 		}
 	}
+}
+
+// blame ends the stream that a mistake is of; any other error ends the connection.
+func (c *conn) blame(err error) error {
+	var bad http2.StreamError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	c.mu.Lock()
+	c.last = max(c.last, bad.StreamID)
+	c.mu.Unlock()
+	c.reset(bad.StreamID, bad.Code)
+	return nil
 }
 
 // frame takes one frame.
@@ -396,9 +404,10 @@ func (c *conn) grow(id uint32, by int64) error {
 		if s.id != id {
 			continue
 		}
-		if s.window += by; s.window > math.MaxInt32 {
-			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		if s.window+by > math.MaxInt32 {
+			return http2.StreamError{StreamID: id, Code: http2.ErrCodeFlowControl}
 		}
+		s.window += by
 	}
 	c.flush()
 	return nil

@@ -168,7 +168,8 @@ func TestStreamErrors(t *testing.T) {
 		stream uint32
 		want   http2.ErrCode
 	}{
-		"no increment": {func(c *raw) { c.frame(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x00") }, 1, http2.ErrCodeProtocol},
+		"a stream's window overflows": {func(c *raw) { c.do(c.WriteWindowUpdate(1, 1<<31-1)) }, 1, http2.ErrCodeFlowControl},
+		"no increment":                {func(c *raw) { c.frame(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x00") }, 1, http2.ErrCodeProtocol},
 		"upper case": {func(c *raw) {
 			c.frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, string(headers(":method", "POST", "UPPER", "x")))
 		}, 3, http2.ErrCodeProtocol},
