@@ -184,8 +184,11 @@ func (c *conn) serve() error {
 // blame ends the stream that a mistake is of; any other error ends the connection.
 func (c *conn) blame(err error) error {
 	var bad http2.StreamError
-	if !errors.As(err, &bad) {
+	switch {
+	case !errors.As(err, &bad):
 		return err
+	case bad.StreamID%2 == 0:
+		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	c.mu.Lock()
 	c.last = max(c.last, bad.StreamID)
@@ -204,7 +207,7 @@ func (c *conn) frame(f http2.Frame) error {
 	case *http2.RSTStreamFrame:
 		if s := c.stream(f.StreamID); s != nil {
 			c.cancel(s)
-		} else if f.StreamID > c.last {
+		} else if c.idle(f.StreamID) {
 			return http2.ConnectionError(http2.ErrCodeProtocol)
 		}
 	case *http2.WindowUpdateFrame:
@@ -229,6 +232,9 @@ func (c *conn) answer(frames func(*http2.Framer) error) {
 	c.say(frames)
 	c.flush()
 }
+
+// idle: the client has not opened the stream, or cannot (RFC 9113, 5.1.1). The reader's.
+func (c *conn) idle(id uint32) bool { return id > c.last || id%2 == 0 }
 
 // stream that is known; nil is one that has ended, or never was.
 func (c *conn) stream(id uint32) *Stream {
@@ -348,7 +354,7 @@ func (c *conn) half(s *Stream) {
 
 // data takes a part of a message, or some messages.
 func (c *conn) data(f *http2.DataFrame) error {
-	if f.StreamID > c.last {
+	if c.idle(f.StreamID) {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	if c.taken += f.Length; c.taken > window+standardWindow {
@@ -393,6 +399,9 @@ func (c *conn) refill(s *Stream) {
 
 // grow: the client takes more.
 func (c *conn) grow(id uint32, by int64) error {
+	if id != 0 && c.idle(id) {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if id == 0 {

@@ -111,13 +111,20 @@ func TestConnectionErrors(t *testing.T) {
 		"connection window overflows": {func(c *raw) { c.do(c.WriteWindowUpdate(0, 1<<31-1)) }, http2.ErrCodeFlowControl},
 		"no increment":                {func(c *raw) { c.frame(http2.FrameWindowUpdate, 0, 0, "\x00\x00\x00\x00") }, http2.ErrCodeProtocol},
 		"data on an idle stream":      {func(c *raw) { c.do(c.WriteData(9, false, []byte("x"))) }, http2.ErrCodeProtocol},
-		"data on no stream":           {func(c *raw) { c.frame(http2.FrameData, 0, 0, "x") }, http2.ErrCodeProtocol},
-		"data all padding":            {func(c *raw) { c.frame(http2.FrameData, http2.FlagDataPadded, 1, "\x05abc") }, http2.ErrCodeProtocol},
-		"reset of an idle stream":     {func(c *raw) { c.do(c.WriteRSTStream(9, http2.ErrCodeCancel)) }, http2.ErrCodeProtocol},
-		"reset of no stream":          {func(c *raw) { c.frame(http2.FrameRSTStream, 0, 0, "\x00\x00\x00\x08") }, http2.ErrCodeProtocol},
-		"short reset":                 {func(c *raw) { c.frame(http2.FrameRSTStream, 0, 1, "\x00") }, http2.ErrCodeFrameSize},
-		"an even stream":              {func(c *raw) { c.open(2, echoMethod) }, http2.ErrCodeProtocol},
-		"headers of no stream":        {func(c *raw) { c.open(0, echoMethod) }, http2.ErrCodeProtocol},
+		"window of an idle stream":    {func(c *raw) { c.do(c.WriteWindowUpdate(9, 1)) }, http2.ErrCodeProtocol},
+		"window of a server's":        {func(c *raw) { c.open(5, holdMethod); c.do(c.WriteWindowUpdate(4, 1)) }, http2.ErrCodeProtocol},
+		"data on a server's stream":   {func(c *raw) { c.open(5, holdMethod); c.do(c.WriteData(4, false, []byte("x"))) }, http2.ErrCodeProtocol},
+		"reset of a server's stream":  {func(c *raw) { c.open(5, holdMethod); c.do(c.WriteRSTStream(4, http2.ErrCodeCancel)) }, http2.ErrCodeProtocol},
+		"broken headers, even": {func(c *raw) {
+			c.frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 2, string(headers("UPPER", "x")))
+		}, http2.ErrCodeProtocol},
+		"data on no stream":       {func(c *raw) { c.frame(http2.FrameData, 0, 0, "x") }, http2.ErrCodeProtocol},
+		"data all padding":        {func(c *raw) { c.frame(http2.FrameData, http2.FlagDataPadded, 1, "\x05abc") }, http2.ErrCodeProtocol},
+		"reset of an idle stream": {func(c *raw) { c.do(c.WriteRSTStream(9, http2.ErrCodeCancel)) }, http2.ErrCodeProtocol},
+		"reset of no stream":      {func(c *raw) { c.frame(http2.FrameRSTStream, 0, 0, "\x00\x00\x00\x08") }, http2.ErrCodeProtocol},
+		"short reset":             {func(c *raw) { c.frame(http2.FrameRSTStream, 0, 1, "\x00") }, http2.ErrCodeFrameSize},
+		"an even stream":          {func(c *raw) { c.open(2, echoMethod) }, http2.ErrCodeProtocol},
+		"headers of no stream":    {func(c *raw) { c.open(0, echoMethod) }, http2.ErrCodeProtocol},
 		"headers that are no HPACK": {func(c *raw) {
 			c.frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, "\xff\xff\xff\xff\xff\xff\xff\xff")
 		}, http2.ErrCodeCompression},
