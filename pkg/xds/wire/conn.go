@@ -185,6 +185,8 @@ func (c *conn) serve() error {
 func (c *conn) blame(err error) error {
 	var bad http2.StreamError
 	switch {
+	case errors.Is(err, http2.ErrFrameTooLarge):
+		return http2.ConnectionError(http2.ErrCodeFrameSize)
 	case !errors.As(err, &bad):
 		return err
 	case bad.StreamID%2 == 0:

@@ -149,6 +149,9 @@ func TestConnectionErrors(t *testing.T) {
 			c.do(c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1}))
 		}, http2.ErrCodeFlowControl},
 		"ping of another size": {func(c *raw) { c.frame(http2.FramePing, 0, 0, "1234567") }, http2.ErrCodeFrameSize},
+		"too large a frame": {func(c *raw) {
+			c.bytes(string(frameOf(http2.FrameData, 0, 1, string(make([]byte, chunk+1))))[:frameHeader])
+		}, http2.ErrCodeFrameSize},
 		"headers without end": {func(c *raw) {
 			c.frame(http2.FrameHeaders, 0, 3, string(request(echoMethod)))
 			for range 8 {
