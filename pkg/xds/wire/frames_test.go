@@ -383,3 +383,23 @@ func TestHalfClosedConnection(t *testing.T) {
 	c.eof()
 	f.next().ends()
 }
+
+// TestSmallerHeaderTable: a client that wants a smaller table has to be told that it is (RFC 7541, 4.2).
+func TestSmallerHeaderTable(t *testing.T) {
+	f := serve(t, Config{}, nil)
+	c := f.hello(t, http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+	c.ReadMetaHeaders = nil
+	c.open(1, refuseMethod)
+	for {
+		frame, err := c.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, ok := frame.(*http2.HeadersFrame); ok {
+			if b := h.HeaderBlockFragment(); b[0] != 0x20 {
+				t.Errorf("headers begin with %#x, want the table's new size", b[0])
+			}
+			return
+		}
+	}
+}

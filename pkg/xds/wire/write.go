@@ -154,12 +154,14 @@ var responseHeaders = []hpack.HeaderField{
 }
 
 // headers are encoded without a table: a connection has two or three of them.
+// Each says so: a client may have asked for a smaller table than the standard's,
+// and then waits to be told (RFC 7541, 4.2).
 func (s *Stream) headers(f *http2.Framer, last bool, fields []hpack.HeaderField) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
+	e.SetMaxDynamicTableSize(0)
 	var err error
 	for _, field := range fields {
-		field.Sensitive = field.Name != ":status" // goes into no table; the status is in the standard's
 		err = e.WriteField(field)
 	}
 	if err == nil {
