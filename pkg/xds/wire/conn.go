@@ -310,7 +310,7 @@ func (c *conn) open(f *http2.MetaHeadersFrame) error {
 		c.reset(s.id, http2.ErrCodeRefusedStream)
 	case f.Truncated:
 		c.reset(s.id, http2.ErrCodeEnhanceYourCalm)
-	case f.PseudoValue("method") != "POST" || !strings.HasPrefix(contentType(f), "application/grpc"):
+	case f.PseudoValue("method") != "POST" || !isGRPC(f):
 		c.reset(s.id, http2.ErrCodeProtocol)
 	default:
 		c.accept(s, f.PseudoValue("path"))
@@ -321,13 +321,15 @@ func (c *conn) open(f *http2.MetaHeadersFrame) error {
 	return nil
 }
 
-func contentType(f *http2.MetaHeadersFrame) string {
+// isGRPC: the content's type is application/grpc, of which "+" or ";" may say more.
+func isGRPC(f *http2.MetaHeadersFrame) bool {
 	for _, field := range f.RegularFields() {
 		if field.Name == "content-type" {
-			return field.Value
+			more, ok := strings.CutPrefix(field.Value, "application/grpc")
+			return ok && (more == "" || more[0] == '+' || more[0] == ';')
 		}
 	}
-	return ""
+	return false
 }
 
 func (c *conn) accept(s *Stream, method string) {

@@ -196,6 +196,9 @@ func TestStreamErrors(t *testing.T) {
 		"no content type": {func(c *raw) {
 			c.frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, string(headers(":method", "POST", ":path", echoMethod)))
 		}, 3, http2.ErrCodeProtocol},
+		"gRPC for browsers": {func(c *raw) {
+			c.frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, string(headers(":method", "POST", ":path", echoMethod, "content-type", "application/grpc-web")))
+		}, 3, http2.ErrCodeProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := f.with(t)
