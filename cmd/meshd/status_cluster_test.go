@@ -75,7 +75,7 @@ func connectProxy(t *testing.T, a *ca.Authority, address, namespace, pod string)
 		for {
 			m, err := stream.Recv()
 			if err != nil {
-				if ctx.Err() == nil && !errors.Is(err, io.EOF) {
+				if ctx.Err() == nil && t.Context().Err() == nil && !errors.Is(err, io.EOF) { // meshd may be stopped first
 					t.Errorf("the stream has ended: %v", err)
 				}
 				return
