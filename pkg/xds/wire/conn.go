@@ -252,11 +252,10 @@ func (c *conn) stream(id uint32) *Stream {
 
 // reset refuses a stream, or ends it for its client's fault.
 func (c *conn) reset(id uint32, code http2.ErrCode) {
-	s := c.stream(id)
-	c.answer(func(f *http2.Framer) error { return f.WriteRSTStream(id, code) })
-	if s != nil {
-		c.cancel(s)
+	if s := c.stream(id); s != nil {
+		c.cancel(s) // first: nothing of it may follow
 	}
+	c.answer(func(f *http2.Framer) error { return f.WriteRSTStream(id, code) })
 }
 
 // cancel ends a stream of which nothing is wanted any more.

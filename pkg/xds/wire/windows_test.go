@@ -267,3 +267,27 @@ func TestStatusFollowsMessages(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestNothingFollowsAReset: a frame behind RST_STREAM would be of a stream that is closed.
+func TestNothingFollowsAReset(t *testing.T) {
+	f := serve(t, Config{}, nil)
+	c := f.hello(t, initialWindow(1<<30))
+	c.do(c.WriteWindowUpdate(0, 1<<30))
+	for id := uint32(1); id < 400; id += 2 {
+		c.open(id, holdMethod)
+		p := f.next()
+		sent := inBackground(func() {
+			for p.tx.Send(nil, []byte("again")) == nil {
+			}
+		})
+		c.until("a message", func(e event) bool { return e.Type == http2.FrameData })
+		c.frame(http2.FrameWindowUpdate, 0, id, "\x00\x00\x00\x00")
+		c.until("RST_STREAM", func(e event) bool { return e.Type == http2.FrameRSTStream })
+		for _, e := range c.lives() {
+			if e.StreamID == id {
+				t.Fatalf("%v behind RST_STREAM", e)
+			}
+		}
+		within(t, sent, "the end of Send")
+	}
+}
