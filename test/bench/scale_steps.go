@@ -213,13 +213,10 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 	return r.memory(ctx, "after the restart")
 }
 
-// stalled proxies ask for everything and never read.
+// stalled proxies ask for everything and never read. Their share of meshd is
+// told by what Go has in use: all of its RSS moves by more than fifty of them.
 func (r *scaleRun) stalled(ctx context.Context, c *child) error {
-	before, err := r.residentAfterGC(ctx)
-	if err != nil {
-		return err
-	}
-	kernel, err := socketMemory()
+	before, err := r.heldUp(ctx)
 	if err != nil {
 		return err
 	}
@@ -230,17 +227,15 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return err
 	}
-	after, err := r.residentAfterGC(ctx)
+	after, err := r.heldUp(ctx)
 	if err != nil {
 		return err
 	}
-	buffered, err := socketMemory()
-	if err != nil {
-		return err
-	}
-	own, sockets := (after-before)*1024/scaleStalled, (buffered-kernel)/scaleStalled
+	each := func(after, before float64) float64 { return (after - before) * 1024 / scaleStalled }
+	own, sockets := each(after.inUse, before.inUse), each(after.sockets, before.sockets)
 	r.add("a proxy that never reads, memory", own+sockets, "KB",
-		fmt.Sprintf("%d of them; meshd after GC %.0f, sockets of the whole machine %.0f", scaleStalled, own, sockets))
+		fmt.Sprintf("%d of them; meshd's heap and stacks after GC %.0f (its RSS %.0f), sockets of the whole machine %.0f",
+			scaleStalled, own, each(after.rss, before.rss), sockets))
 	beside, err := r.series(ctx, c, scaleAfter)
 	if err != nil {
 		return err
@@ -273,4 +268,20 @@ func socketMemory() (float64, error) {
 		}
 	}
 	return 0, errors.New(file + " has no memory of TCP")
+}
+
+// heldUp is memory in MB: meshd's, after a collection, and the machine's sockets'.
+type heldUp struct{ rss, inUse, sockets float64 }
+
+func (r *scaleRun) heldUp(ctx context.Context) (heldUp, error) {
+	rss, err := r.residentAfterGC(ctx)
+	if err != nil {
+		return heldUp{}, err
+	}
+	own, err := r.daemon.goMemory()
+	if err != nil {
+		return heldUp{}, err
+	}
+	kb, err := socketMemory()
+	return heldUp{rss: rss, inUse: own.heap + own.stacks, sockets: kb / 1024}, err
 }
