@@ -23,10 +23,16 @@ const (
 	DefaultBurst = 100                    // writes at once
 	DefaultPace  = 500 * time.Millisecond // between two writes of one object
 
-	// shortestLook and lookShare bound what looking costs: the desired statuses
-	// are asked for at most this often, and for a tenth of the time at most.
+	// shortestLook, longestLook and lookShare bound what looking costs: the desired
+	// statuses are asked for at most so often, and for a tenth of the time at most.
+	// A look that finds nothing to write doubles the pause before the next one:
+	// endpoints that come and go change what statuses are made from, and no status.
 	shortestLook = 100 * time.Millisecond
+	longestLook  = time.Second
 	lookShare    = 10
+	// settle is what a change has before it is looked at: it is to be sent to the
+	// proxies first, and most have acknowledged it by then, which saves a write.
+	settle = 100 * time.Millisecond
 
 	writeTimeout = 10 * time.Second
 	longestRetry = 30 * time.Second
@@ -107,14 +113,21 @@ func NewWriter(cfg WriterConfig) *Writer {
 // what the objects have, so that a new leader changes nothing that is right.
 func (w *Writer) Run(ctx context.Context) {
 	w.limiter, w.objects = rate.NewLimiter(w.cfg.Rate, w.cfg.Burst), map[report.Object]*written{}
+	pause, last := shortestLook, time.Now()
 	for ctx.Err() == nil {
 		changed, began := w.cfg.Changed(), time.Now()
-		if all, ok := w.cfg.Desired(w.previous); ok {
+		all, ok := w.cfg.Desired(w.previous)
+		if ok {
 			w.take(all)
 		}
-		look := began.Add(max(shortestLook, lookShare*time.Since(began)))
+		if _, any := w.nextDue(); any || !ok || began.Sub(last) > 2*longestLook { // or it was quiet
+			pause = shortestLook
+		}
+		last = began
+		look := began.Add(max(pause, lookShare*time.Since(began)))
 		w.write(ctx, changed, look)
 		w.wait(ctx, changed, look)
+		pause = min(2*pause, longestLook)
 	}
 }
 
@@ -218,12 +231,8 @@ func (w *Writer) apply(ctx context.Context, h *written) {
 
 // wait returns when there is something to look at or to write.
 func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, look time.Time) {
-	pause := time.NewTimer(time.Until(look))
-	defer pause.Stop()
-	select {
-	case <-ctx.Done():
+	if !pass(ctx, time.Until(look)) {
 		return
-	case <-pause.C:
 	}
 	var due <-chan time.Time
 	if next, any := w.nextDue(); any {
@@ -234,7 +243,20 @@ func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, look time.Ti
 	select {
 	case <-ctx.Done():
 	case <-changed:
+		pass(ctx, settle)
 	case <-due:
+	}
+}
+
+// pass lets time pass; it is false when ctx has ended.
+func pass(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

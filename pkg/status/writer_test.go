@@ -24,6 +24,7 @@ type fakeServer struct {
 	writes  []string // NAME GENERATION
 	desired []Desired
 	unknown bool
+	looks   int
 	changed chan struct{}
 }
 
@@ -45,7 +46,17 @@ func (s *fakeServer) ApplyStatus(_ context.Context, d Desired) (string, error) {
 func (s *fakeServer) Desired(Previous) ([]Desired, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	return s.desired, !s.unknown
+}
+
+// looked is how often it was looked since the last time.
+func (s *fakeServer) looked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.looks
+	s.looks = 0
+	return n
 }
 
 func (s *fakeServer) Changed() <-chan struct{} {
@@ -108,16 +119,55 @@ func (s *fakeServer) after(t *testing.T, d time.Duration, want ...string) {
 	s.writes = nil
 }
 
-func TestFirstAtOnceAndThenTheNewest(t *testing.T) {
+func TestFirstSoonAndThenTheNewest(t *testing.T) {
 	run(t, func(t *testing.T, s *fakeServer) {
 		s.want(policyAt("a", 1, nil))
-		s.after(t, 0, "a 1")
+		s.after(t, settle, "a 1")
 		for g := int64(2); g < 9; g++ {
 			s.want(policyAt("a", g, nil))
 			s.after(t, 40*time.Millisecond)
 		}
 		s.after(t, DefaultPace, "a 8")
 		s.after(t, time.Hour)
+	})
+}
+
+// TestWhatSettlesAtOnceIsWrittenOnce: a policy that is pending for as long as
+// proxies take to acknowledge it is not written twice.
+func TestWhatSettlesAtOnceIsWrittenOnce(t *testing.T) {
+	run(t, func(t *testing.T, s *fakeServer) {
+		s.want(policyAt("a", 1, nil))
+		s.after(t, settle/2)
+		s.want(policyAt("a", 2, nil))
+		s.after(t, time.Hour, "a 2")
+	})
+}
+
+// TestWhatChangesNoStatusIsSeldomLookedAt: endpoints that come and go announce
+// changes on and on. What is to be written is written within a second all the same.
+func TestWhatChangesNoStatusIsSeldomLookedAt(t *testing.T) {
+	run(t, func(t *testing.T, s *fakeServer) {
+		churn := func(d time.Duration) {
+			for range d / (10 * time.Millisecond) {
+				s.set(func() {})
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		s.looked()
+		churn(20 * time.Second)
+		if looks := s.looked(); looks > 25 {
+			t.Errorf("%d looks in 20 s, want about one a second", looks)
+		}
+		s.want(policyAt("a", 1, nil))
+		churn(longestLook + settle)
+		s.after(t, 0, "a 1")
+		time.Sleep(time.Hour)
+		s.looked()
+		s.want(policyAt("a", 1, policyAt("a", 1, nil).Written)) // nothing to write, but it was quiet before
+		churn(time.Second)
+		if looks := s.looked(); looks < 3 {
+			t.Errorf("%d looks in the second after a quiet hour, want some", looks)
+		}
 	})
 }
 
