@@ -69,6 +69,8 @@ type cluster struct {
 	mu      sync.Mutex
 	audited *crds.Snapshot // the last that was audited
 	missing []report.Finding
+	// anchored are the namespaces whose pods may need the trust anchor.
+	anchored []string
 }
 
 // newCluster speaks to no API server yet.
@@ -180,9 +182,14 @@ func (c *cluster) Findings(d *daemon, snapshot *crds.Snapshot) []report.Finding 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	last := c.audited
+	// All pods are gone through only when one of them has changed: at each change it would cost more than the change.
 	if last == nil || !crds.Same(last.Pods, snapshot.Pods) || !crds.Same(last.Namespaces, snapshot.Namespaces) ||
 		!crds.Same(last.MeshConfigs, snapshot.MeshConfigs) {
-		c.missing = injector.Audit(snapshot.Pods, snapshot.Namespaces, c.injectorConfig(snapshot))
+		config := c.injectorConfig(snapshot)
+		namespaces := append(injector.Namespaced(snapshot.Pods, snapshot.Namespaces, config), c.flags.namespace)
+		slices.Sort(namespaces)
+		c.anchored = slices.Compact(namespaces)
+		c.missing = injector.Audit(snapshot.Pods, snapshot.Namespaces, config)
 		without := 0
 		for _, f := range c.missing {
 			if f.Reason == report.NoSidecar {

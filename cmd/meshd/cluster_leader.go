@@ -138,10 +138,7 @@ func ownAccount(s *crds.Snapshot, namespace string) *metav1.OwnerReference {
 
 // trusting are the namespaces whose pods may need the trust anchor.
 func (l *lead) trusting() []string {
-	s := l.d.snapshot()
-	if s == nil {
-		return nil
-	}
-	out := injector.Namespaced(s.Pods, s.Namespaces, l.injectorConfig(s))
-	return slices.Compact(slices.Sorted(slices.Values(append(out, l.flags.namespace))))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.anchored)
 }
