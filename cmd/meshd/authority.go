@@ -128,6 +128,7 @@ func (d *daemon) spreadTrust(ctx context.Context) error {
 			d.offer()
 		}
 		d.taking.Unlock()
+		d.pipeline.Work()
 		if waiting := d.authority.Waiting(); waiting != nil && d.everybodyTrusts(ctx) {
 			if err := d.authority.Promote(waiting); err != nil {
 				d.log.Error("the given CA is not put into force", "error", err)

@@ -21,6 +21,7 @@ func TestTrustedByEveryReplica(t *testing.T) {
 	defer cancel()
 	go p.Run(ctx)
 	p.Offer(input{snapshot: &crds.Snapshot{}, trust: model.Trust{Bundle: "new"}})
+	p.Work()
 
 	waits := func(others ...peer.State) bool {
 		done, stop := context.WithCancel(ctx)

@@ -118,7 +118,7 @@ func (p *pipeline) deny() {
 	}
 }
 
-// sweep notes what is in use, and forgets what has not been for long.
+// sweep notes what is in use, and forgets what has not been for long. turning is held.
 func (p *pipeline) sweep() {
 	mesh := p.mesh.Load()
 	if mesh == nil {

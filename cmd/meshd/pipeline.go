@@ -34,10 +34,13 @@ const (
 // Everything that arrives while it works is merged: it takes the newest
 // snapshot and the set of keys that have changed, whatever came in between.
 // Each stage costs what has changed.
+//
+// Who brings a snapshot works it off itself (Work): one that is handed over
+// waits behind the proxies that are answering the change before.
 type pipeline struct {
 	config    compile.Config
-	compiler  *compile.Compiler  // Run's
-	publisher *publish.Publisher // Run's
+	compiler  *compile.Compiler  // turning's
+	publisher *publish.Publisher // turning's
 	cache     *cache.Cache
 	book      *acks.Book
 	demand    *demand.Book
@@ -47,7 +50,10 @@ type pipeline struct {
 
 	mesh atomic.Pointer[model.Mesh]
 	wake chan struct{}
-	// absent: some keys have proxies, but no pods.
+
+	// turning is held by who works.
+	turning sync.Mutex
+	// absent: some keys have proxies, but no pods. It is turning's.
 	absent bool
 
 	mu         sync.Mutex
@@ -86,12 +92,21 @@ func newPipeline(config compile.Config, c *cache.Cache, book *acks.Book, metrics
 	return p
 }
 
-// Offer makes an input the newest. It does not block.
+// Offer makes an input the newest, which Work works off. It does not block.
 func (p *pipeline) Offer(in input) {
 	p.mu.Lock()
 	p.next = &in
 	p.mu.Unlock()
-	p.poke()
+}
+
+// Work does what there is to do in the caller's goroutine; if somebody is at it, Run does it after that.
+func (p *pipeline) Work() {
+	if !p.turning.TryLock() {
+		p.poke()
+		return
+	}
+	defer p.turning.Unlock()
+	p.turn()
 }
 
 func (p *pipeline) poke() {
@@ -114,14 +129,21 @@ func (p *pipeline) Run(ctx context.Context) {
 		case <-promote.C:
 			p.mark(p.demand.Promote())
 		case <-sweep.C:
-			p.sweep()
+			p.alone(p.sweep)
 		case <-p.wake:
-			p.turn()
+			p.alone(p.turn)
 		}
 	}
 }
 
-// turn compiles what is new and publishes what has changed.
+// alone waits until nobody works, then has f work.
+func (p *pipeline) alone(f func()) {
+	p.turning.Lock()
+	defer p.turning.Unlock()
+	f()
+}
+
+// turn compiles what is new and publishes what has changed. turning is held.
 func (p *pipeline) turn() {
 	p.mu.Lock()
 	p.working = true
@@ -148,7 +170,7 @@ func (p *pipeline) compile(in input) {
 	before := p.mesh.Swap(mesh)
 	p.publisher.Mesh(mesh)
 
-	findings := p.findings // only this goroutine changes them
+	findings := p.findings // only who works changes them
 	if !crds.Same(told, p.told) || !slices.Equal(in.findings, p.current.findings) {
 		findings = report.Sort(slices.Concat(in.findings, told, outside(told, mesh.Settings.Origin)))
 		p.tell(findings)

@@ -269,12 +269,13 @@ func (d *daemon) parts(ctx context.Context, more []part) ([]part, error) {
 	}, more...), nil
 }
 
-// take is where snapshots come in.
+// take is where snapshots come in. Proxies come before everybody else who waits for one.
 func (d *daemon) take(snapshot *crds.Snapshot, findings []report.Finding) {
 	d.taking.Lock()
-	defer d.taking.Unlock()
 	d.taken, d.found = snapshot, findings
 	d.offer()
+	d.taking.Unlock()
+	d.pipeline.Work()
 	d.snapshots.raise()
 }
 
