@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
@@ -30,7 +31,7 @@ func (e *entry) patched(parts []*Translation) (t Translation, ok bool) {
 	if len(parts) != len(e.parts) {
 		return nil, false
 	}
-	var changed []*Translation
+	t = maps.Clone(e.translation)
 	for i, part := range parts {
 		if part == e.parts[i] {
 			continue
@@ -38,20 +39,13 @@ func (e *entry) patched(parts []*Translation) (t Translation, ok bool) {
 		if !sameNames(*part, *e.parts[i]) {
 			return nil, false
 		}
-		changed = append(changed, part)
-	}
-	t = make(Translation, len(e.translation))
-	for typ, list := range e.translation {
-		for _, part := range changed {
-			if len((*part)[typ]) > 0 {
-				list = slices.Clone(list)
-				break
-			}
-		}
-		t[typ] = list
-	}
-	for _, part := range changed {
 		for typ, list := range *part {
+			if sameList((*e.parts[i])[typ], list) {
+				continue
+			}
+			if sameList(t[typ], e.translation[typ]) {
+				t[typ] = slices.Clone(t[typ])
+			}
 			for _, r := range list {
 				i, _ := slices.BinarySearchFunc(t[typ], r, compareNames)
 				t[typ][i] = r

@@ -9,7 +9,32 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/xds/scope"
 )
+
+// Assignments are the endpoints of a destination. Nothing else of Destination depends on them.
+func Assignments(d *scope.Destination) []Resource {
+	t := newTranslation(false, d.Backends)
+	t.assignments(d)
+	return t.resources[EndpointType]
+}
+
+func (t *translation) assignments(d *scope.Destination) {
+	switch backend := t.backends[d.Backend]; {
+	case backend == nil:
+	case d.Kind == scope.DetectDestination:
+		t.assignment(DetectedTCP(d.Address), backend)
+	case d.Kind == scope.TCPDestination:
+		t.assignment(GateCluster(d.Address), backend)
+	}
+	for _, b := range t.routeRefs(d.Routes) {
+		t.assignment(OutCluster(b.Ref), b)
+	}
+}
+
+func (t *translation) assignment(name string, b *model.Backend) {
+	t.put(EndpointType, name, assignment(name, b.Endpoints), b.Origins)
+}
 
 // assignment is the endpoints of a backend, by zone.
 func assignment(name string, endpoints []model.Endpoint) *endpointv3.ClusterLoadAssignment {

@@ -45,10 +45,9 @@ func (t *translation) outbound() {
 	t.egress(settings)
 }
 
-// backend is a cluster of the ADS stream with its endpoints.
+// backend is a cluster of the ADS stream, without its endpoints.
 func (t *translation) backend(b *model.Backend, how carrier) {
 	t.put(ClusterType, how.name, t.backendCluster(b, how), b.Origins, b.Traffic.Origins)
-	t.put(EndpointType, how.name, assignment(how.name, b.Endpoints), b.Origins)
 }
 
 // destination is what the gate's question for an address is answered with, and
@@ -70,7 +69,6 @@ func (t *translation) destination(d *scope.Destination) {
 	case d.Kind == scope.TCPDestination && backend != nil:
 		gate.Proto = t.backendCluster(backend, carrier{name: name, alpn: []string{alpnTCP}})
 		gate.Origins = joined(backend.Origins, backend.Traffic.Origins)
-		t.put(EndpointType, name, assignment(name, backend.Endpoints), backend.Origins)
 	case d.Kind == scope.PassDestination:
 		gate.Proto = originalDstCluster(name)
 	default:

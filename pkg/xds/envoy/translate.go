@@ -56,6 +56,7 @@ func Base(v *scope.View) (Resources, []report.Finding) {
 func Destination(d *scope.Destination, podCertificate bool) Resources {
 	t := newTranslation(podCertificate, d.Backends)
 	t.destination(d)
+	t.assignments(d)
 	return t.resources
 }
 
@@ -64,6 +65,7 @@ func Backend(b *model.Backend, podCertificate bool) Resources {
 	t := newTranslation(podCertificate, nil)
 	http, alpn := declaredProtocol(b.Protocol)
 	t.backend(b, carrier{name: OutCluster(b.Ref), alpn: []string{alpn}, http: http})
+	t.assignment(OutCluster(b.Ref), b)
 	return t.resources
 }
 

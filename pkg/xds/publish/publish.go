@@ -76,10 +76,11 @@ func (p *Publisher) translations() {
 		b := p.sight(r).Backend(ref)
 		return b, b != nil
 	})
+	destination := func(r *memo.Run, of part) *scope.Destination { return read(r, destinations, of.address) }
+	frames := p.frames(destination)
 	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (*cache.Translation, bool) {
 		if of.address.IsValid() {
-			d, _ := destinations.Get(r, of.address)
-			return p.check(envoy.Destination(d, of.podCertificate)), true
+			return p.filled(read(r, frames, of), destination(r, of)), true
 		}
 		b, ok := backends.Get(r, of.backend)
 		if !ok {
