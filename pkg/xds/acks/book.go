@@ -27,7 +27,7 @@ func (b *Book) Watch(f func()) {
 // Record folds an event in.
 func (b *Book) Record(e Event) {
 	b.mu.Lock()
-	changed := b.edit.Fold(e)
+	changed := b.edit.fold(&e)
 	b.behind = b.behind || changed
 	watch := b.watch
 	b.mu.Unlock()

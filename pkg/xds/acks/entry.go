@@ -57,6 +57,20 @@ type holding struct {
 	held      Held
 }
 
+// recent is the last holding of each type: replicas acknowledge the same, one
+// after the other, and to compare is quicker than to look up.
+type recent [len(types)]struct {
+	holding
+	is unique.Handle[holding]
+}
+
+func (r *recent) handle(i int, h holding) unique.Handle[holding] {
+	if last := &r[i]; last.is == (unique.Handle[holding]{}) || last.holding != h {
+		last.holding, last.is = h, unique.Make(h)
+	}
+	return r[i].is
+}
+
 // rejections are sorted by name, in the order of types.
 type rejections [len(types)][]Rejection
 
@@ -77,8 +91,8 @@ func (n *entry) empty() bool {
 	return !n.live() && n.held == holdings{} && n.destinations == 0 && n.refused == ""
 }
 
-func (n *entry) fold(e Event) {
-	n.is(e.Proxy)
+func (n *entry) fold(e *Event, r *recent) {
+	n.is(&e.Proxy)
 	switch e.Kind {
 	case Connected:
 		// A new ADS stream starts from nothing; the on-demand stream may have come first.
@@ -98,7 +112,7 @@ func (n *entry) fold(e Event) {
 		n.refused = e.Message
 	case Acknowledged:
 		i := indexOf(e.Type)
-		n.held[i] = unique.Make(holding{version: e.Version, resources: e.Resources, held: e.Held})
+		n.held[i] = r.handle(i, holding{version: e.Version, resources: e.Resources, held: e.Held})
 		n.reject(i, e.Rejections)
 	case Rejected:
 		i := indexOf(e.Resource.Type)
@@ -109,7 +123,7 @@ func (n *entry) fold(e Event) {
 	}
 }
 
-func (n *entry) is(p Proxy) {
+func (n *entry) is(p *Proxy) {
 	w := workload{kind: p.Kind, identity: p.Identity, key: p.Key}
 	if n.workload == (unique.Handle[workload]{}) || n.workload.Value() != w {
 		n.workload = unique.Make(w)

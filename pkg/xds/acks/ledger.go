@@ -47,6 +47,7 @@ type Edit struct {
 	sets      *model.MapEdit[scope.Key, *sets]
 	connected int
 	owner     *owner
+	recent    recent
 }
 
 // owner tells which entries an Edit may change: those that are in no Ledger yet.
@@ -59,7 +60,10 @@ func (d *Edit) Ledger() Ledger {
 }
 
 // Fold takes an event in, and reports whether it is one that changes a Ledger.
-func (d *Edit) Fold(e Event) bool {
+func (d *Edit) Fold(e Event) bool { return d.fold(&e) }
+
+// fold does not keep the event, which is large.
+func (d *Edit) fold(e *Event) bool {
 	switch e.Kind {
 	case Published:
 		if len(e.Sets) == 0 {
@@ -80,14 +84,14 @@ func (d *Edit) Fold(e Event) bool {
 	return false
 }
 
-func (d *Edit) proxy(e Event) {
+func (d *Edit) proxy(e *Event) {
 	n, known := d.proxies.Get(e.Proxy.Name)
 	connected := known && n.live()
 	if !known || n.owner != d.owner {
 		n = n.clone(e.Proxy.Name, d.owner)
 		d.proxies.Set(n.name, n)
 	}
-	n.fold(e)
+	n.fold(e, &d.recent)
 	switch {
 	case n.live() && !connected:
 		d.connected++
