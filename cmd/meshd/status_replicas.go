@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,8 +16,13 @@ import (
 // replicas are the other ready pods of meshd, by their labels, and where their gRPC is.
 func replicas(snapshot *crds.Snapshot, namespace, ownPod, port string) []peer.Peer {
 	var out []peer.Peer
-	for _, pod := range snapshot.Pods {
-		if pod.Namespace != namespace || pod.Name == ownPod || !isMeshd(pod) || !ready(pod) || pod.DeletionTimestamp != nil {
+	// All pods, which are sorted by namespace, would be gone through at each change of anything.
+	first, _ := slices.BinarySearchFunc(snapshot.Pods, namespace, func(pod *corev1.Pod, ns string) int { return cmp.Compare(pod.Namespace, ns) })
+	for _, pod := range snapshot.Pods[first:] {
+		if pod.Namespace != namespace {
+			break
+		}
+		if pod.Name == ownPod || !isMeshd(pod) || !ready(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		if ip, err := netip.ParseAddr(pod.Status.PodIP); err == nil {

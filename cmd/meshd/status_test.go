@@ -181,13 +181,14 @@ func TestReplicas(t *testing.T) {
 		return p
 	}
 	snapshot := &crds.Snapshot{Pods: []*corev1.Pod{
+		pod("foreign", func(p *corev1.Pod) { p.Namespace = "bank" }),
 		pod("own", nil), pod("other", nil),
 		pod("unready", func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse }),
 		pod("going", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
 		pod("gateway", func(p *corev1.Pod) { p.Labels = nil }),
 		pod("account", func(p *corev1.Pod) { p.Spec.ServiceAccountName = "default" }),
-		pod("foreign", func(p *corev1.Pod) { p.Namespace = "shop" }),
 		pod("nowhere", func(p *corev1.Pod) { p.Status.PodIP = "" }),
+		pod("foreign", func(p *corev1.Pod) { p.Namespace = "shop" }),
 	}}
 	want := []peer.Peer{{Name: "other", Address: "[fd00::2]:15012"}}
 	if got := replicas(snapshot, "meshd-system", "own", "15012"); !reflect.DeepEqual(got, want) {
