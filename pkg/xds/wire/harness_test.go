@@ -92,7 +92,7 @@ var errRefused = status.Error(codes.PermissionDenied, "not you: 100 % ünwanted\
 
 func (f *served) accept(echo bool) Accept {
 	return func(r *Request) (Handler, error) {
-		p := &peer{served: f, echo: echo, method: r.Method, tls: r.TLS, tx: r.Stream, got: make(chan string, 1<<10), closed: make(chan struct{})}
+		p := &peer{served: f, echo: echo, method: r.Method, from: r.From, tls: r.TLS, tx: r.Stream, got: make(chan string, 1<<10), closed: make(chan struct{})}
 		f.mu.Lock()
 		f.accepted = append(f.accepted, p)
 		f.mu.Unlock()
@@ -118,6 +118,7 @@ type peer struct {
 	*served
 	echo   bool
 	method string
+	from   net.Addr
 	tls    *tls.ConnectionState
 	tx     *Stream
 	got    chan string

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 
 	"google.golang.org/grpc/status"
@@ -36,8 +37,12 @@ type Handler interface {
 // ErrClosed is what Send returns when there is nobody to send to.
 var ErrClosed = errors.New("the stream has ended")
 
-// unsent is how many bytes of a stream may wait before Send does.
-const unsent = 32 << 10
+const (
+	// unsent is how many bytes of a stream may wait before Send of a larger message does.
+	unsent = 32 << 10
+	// maxUnsent is how many bytes of smaller messages may wait.
+	maxUnsent = 512 << 10
+)
 
 // Stream is a stream to a client.
 type Stream struct {
@@ -53,6 +58,7 @@ type Stream struct {
 	window  int64 // bytes that the client takes
 	queue   []message
 	queued  int // bytes
+	large   int // of which are of messages that Send waits for
 	begun   bool
 	ended   bool // no message follows what is in the queue, but status
 	status  *status.Status
@@ -70,6 +76,8 @@ type message struct {
 const prefixSize = 5
 
 func (m message) size() int { return prefixSize + len(m.parts[0]) + len(m.parts[1]) }
+
+func (m message) large() bool { return m.size() > unsent }
 
 // appendTo adds up to n bytes that are not written yet.
 func (m *message) appendTo(out []byte, n int) []byte {
@@ -89,8 +97,9 @@ func (m *message) appendTo(out []byte, n int) []byte {
 }
 
 // Send sends a message of two parts, of which the first may be shared with other
-// streams: neither may change. It waits only while more than 32 KB of the stream
-// wait for the client or the network.
+// streams: neither may change. A message of up to 32 KB never waits for the client
+// or the network, so that Receive may send it; a client that lets 512 KB of them
+// wait is cut off. A larger one waits while more than 32 KB of the stream do.
 func (s *Stream) Send(shared, own []byte) error {
 	c := s.conn
 	c.mu.Lock()
@@ -99,10 +108,17 @@ func (s *Stream) Send(shared, own []byte) error {
 		return ErrClosed
 	}
 	m := message{parts: [2][]byte{shared, own}}
+	if s.queued-s.large > maxUnsent {
+		c.fail(fmt.Errorf("%d bytes of messages wait for a client that does not read", s.queued))
+		return ErrClosed
+	}
 	s.queue = append(s.queue, m)
 	s.queued += m.size()
+	if m.large() {
+		s.large += m.size()
+	}
 	c.flush()
-	for s.queued > unsent && !s.gone && !c.closed {
+	for m.large() && s.queued > unsent && !s.gone && !c.closed {
 		c.moved.Wait()
 	}
 	if s.gone || c.closed {
@@ -120,5 +136,5 @@ func (s *Stream) end(err error) {
 
 // drop forgets the stream at once. c.mu is held.
 func (s *Stream) drop() {
-	s.gone, s.queue, s.queued = true, nil, 0
+	s.gone, s.queue, s.queued, s.large = true, nil, 0, 0
 }

@@ -273,7 +273,7 @@ func TestNothingFollowsAReset(t *testing.T) {
 	f := serve(t, Config{}, nil)
 	c := f.hello(t, initialWindow(1<<30))
 	c.do(c.WriteWindowUpdate(0, 1<<30))
-	for id := uint32(1); id < 400; id += 2 {
+	for id := uint32(1); id < 60; id += 2 {
 		c.open(id, holdMethod)
 		p := f.next()
 		sent := inBackground(func() {
@@ -290,4 +290,31 @@ func TestNothingFollowsAReset(t *testing.T) {
 		}
 		within(t, sent, "the end of Send")
 	}
+}
+
+// TestSmallMessagesNeverWait: Receive may send them, and a client that lets them pile up is cut off.
+func TestSmallMessagesNeverWait(t *testing.T) {
+	f := serve(t, Config{}, nil)
+	c := f.hello(t, initialWindow(0))
+	c.open(1, echoMethod)
+	p := f.next()
+	m := strings.Repeat("m", unsent-prefixSize)
+	for range maxUnsent / unsent {
+		c.say(1, m)
+	}
+	c.lives()
+	c.do(c.WriteWindowUpdate(0, 1<<30))
+	c.do(c.WriteWindowUpdate(1, 1<<30))
+	for range maxUnsent / unsent {
+		c.expect(1, m)
+	}
+	c.lives()
+	c.do(c.WriteSettings(initialWindow(0)))
+	c.do(c.WriteWindowUpdate(0, 1<<29))
+	c.open(3, echoMethod)
+	for range maxUnsent/unsent + 2 {
+		c.say(3, m)
+	}
+	c.eof()
+	p.ends()
 }

@@ -124,6 +124,9 @@ func (s *Stream) fill(w *writer) bool {
 	c.window -= int64(n)
 	s.queued -= n
 	if m.written == m.size() {
+		if m.large() {
+			s.large -= m.size()
+		}
 		s.queue[0] = message{}
 		s.queue = s.queue[1:]
 		if len(s.queue) == 0 {
