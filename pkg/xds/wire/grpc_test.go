@@ -105,7 +105,7 @@ func TestStreamOfAnotherMethod(t *testing.T) {
 
 // TestStatusMessages come to a client of gRPC as they were said.
 func TestStatusMessages(t *testing.T) {
-	long := strings.Repeat("größer, ", 1000)
+	long := "x" + strings.Repeat("größer, ", 1000)
 	for _, want := range []string{"", "plain", "100 %", "%41", "a\nb\r\x00\x7f~", "žluťoučký kůň 🐎", long} {
 		f := serve(t, Config{}, nil)
 		c := f.dial(t)

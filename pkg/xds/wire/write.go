@@ -190,7 +190,7 @@ const maxStatus = 4 << 10
 // escape is gRPC's Percent-Encoded.
 func escape(words string) string {
 	var out strings.Builder
-	for _, b := range []byte(words[:min(len(words), maxStatus)]) {
+	for _, b := range []byte(strings.ToValidUTF8(words[:min(len(words), maxStatus)], "")) {
 		if b >= ' ' && b <= '~' && b != '%' {
 			out.WriteByte(b)
 		} else {
