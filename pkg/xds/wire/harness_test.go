@@ -475,7 +475,9 @@ type authority struct {
 	pool *x509.CertPool
 }
 
-var testAuthority = sync.OnceValue(func() *authority {
+var testAuthority = sync.OnceValue(newAuthority)
+
+func newAuthority() *authority {
 	a := &authority{key: newKey(), pool: x509.NewCertPool()}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
@@ -489,7 +491,7 @@ var testAuthority = sync.OnceValue(func() *authority {
 	}
 	a.pool.AddCert(a.cert)
 	return a
-})
+}
 
 func newKey() *ecdsa.PrivateKey {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
