@@ -18,12 +18,14 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -64,7 +66,7 @@ func serve(t testing.TB, cfg Config, client *tls.Config) *served {
 		refuseMethod: func(*Request) (Handler, error) { return nil, errRefused },
 	}
 	f.Server = New(cfg)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := smallBuffers().Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +88,19 @@ func serve(t testing.TB, cfg Config, client *tls.Config) *served {
 		}
 	})
 	return f
+}
+
+// smallBuffers, as meshd's, make clients that do not read felt soon.
+func smallBuffers() *net.ListenConfig {
+	return &net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 32<<10),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10))
+		})
+		return errors.Join(err, failed)
+	}}
 }
 
 var errRefused = status.Error(codes.PermissionDenied, "not you: 100 % ünwanted\n")
