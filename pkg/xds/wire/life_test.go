@@ -294,3 +294,14 @@ func TestComingAndGoing(t *testing.T) {
 	within(t, drained, "the end of Drain")
 	clients.Wait()
 }
+
+// TestCloseWithALargeMessageFromReceive: its connection's reader waits, and has to be woken.
+func TestCloseWithALargeMessageFromReceive(t *testing.T) {
+	f := serve(t, Config{}, nil)
+	c := f.hello(t, initialWindow(0))
+	c.open(1, echoMethod)
+	c.do(c.WriteWindowUpdate(1, 1))
+	c.say(1, strings.Repeat("l", 2*unsent))
+	c.until("the beginning of the answer", func(e event) bool { return e.Type == http2.FrameData })
+	within(t, inBackground(f.Close), "the end of Close")
+}

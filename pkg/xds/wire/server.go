@@ -169,6 +169,12 @@ func (s *Server) Close() {
 	for raw := range s.raw {
 		raw.Close()
 	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
+	for _, c := range conns { // wakes who waits in Send, readers too
+		c.mu.Lock()
+		c.fail(net.ErrClosed)
+		c.mu.Unlock()
+	}
 	s.connections.Wait()
 }
