@@ -55,7 +55,11 @@ func (s *Server) begin(raw net.Conn) {
 func (s *Server) keep(c *conn, raw net.Conn) {
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
+	late := s.stopped
 	s.mu.Unlock()
+	if late { // Drain and Close have not seen it
+		c.leave(stopping)
+	}
 	end := time.AfterFunc(s.life(c.outer), func() { c.leave("the connection is old; the next one shows a new certificate") })
 	c.run()
 	end.Stop()

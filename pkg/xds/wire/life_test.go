@@ -305,3 +305,14 @@ func TestCloseWithALargeMessageFromReceive(t *testing.T) {
 	c.until("the beginning of the answer", func(e event) bool { return e.Type == http2.FrameData })
 	within(t, inBackground(f.Close), "the end of Close")
 }
+
+// TestStreamAfterDrain: its connection was accepted before.
+func TestStreamAfterDrain(t *testing.T) {
+	f := serve(t, Config{Grace: time.Hour}, nil)
+	c := f.hello(t)
+	c.until("the settings", func(e event) bool { return e.Type == http2.FrameSettings })
+	f.Drain(shortly(t), 0)
+	c.open(1, echoMethod)
+	c.away()
+	c.conn.Close()
+}

@@ -117,6 +117,8 @@ func (s *Server) isStopped() bool {
 // grpc.Server with Credentials serves them; it ends with the Server.
 func (s *Server) Others() net.Listener { return s.others }
 
+const stopping = "meshd is being stopped"
+
 // Drain accepts no connection any more and sends the clients elsewhere, one after
 // the other over the given time, so that not all of them come there at once. It
 // returns when all have gone, or when ctx ends.
@@ -128,7 +130,7 @@ func (s *Server) Drain(ctx context.Context, over time.Duration) {
 	pace := time.NewTicker(max(1, over/time.Duration(len(conns)+1)))
 	defer pace.Stop()
 	for _, c := range conns {
-		c.leave("meshd is being stopped")
+		c.leave(stopping)
 		select {
 		case <-pace.C:
 		case <-ctx.Done():
