@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"errors"
-	"io"
 	"math"
 	"slices"
 	"strings"
@@ -101,7 +100,7 @@ func (c *conn) forget() {
 }
 
 // leave tells the client to go elsewhere: its streams end behind what they have
-// in flight, and the reader waits for the client to close.
+// to send, and the reader waits for the client to close.
 func (c *conn) leave(why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +131,7 @@ func (c *conn) run() {
 		s.close()
 	}
 	if left && c.socket.SetReadDeadline(time.Now().Add(c.server.grace)) == nil {
-		_, _ = io.Copy(io.Discard, c.outer) // ends with the connection, or at the deadline
+		err = c.serve() // windows for what waits; ends with the connection, or at the deadline
 	}
 	c.mu.Lock()
 	c.fail(err)

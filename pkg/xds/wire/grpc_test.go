@@ -186,7 +186,7 @@ func TestManyMessages(t *testing.T) {
 				f = serveTLS(t, Config{})
 			}
 			c := f.dial(t)
-			const count = 2000
+			const count = 1000
 			ends := make([]<-chan struct{}, 0, 4)
 			for range cap(ends) / 2 {
 				s := c.stream(shortly(t), echoMethod)

@@ -240,10 +240,21 @@ func eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
+// goroutines are those that a Server has begun.
+func goroutines() int {
+	stacks := make([]byte, 1<<20)
+	n := 0
+	for _, g := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(g, "wire.(*Server)") || strings.Contains(g, "wire.(*conn)") || strings.Contains(g, "wire.(*socket)") {
+			n++
+		}
+	}
+	return n
+}
+
 // TestGoroutines: an idle connection has one.
 func TestGoroutines(t *testing.T) {
 	f := serveTLS(t, Config{})
-	before := runtime.NumGoroutine()
 	const count = 20
 	clients := make([]*raw, count)
 	for i := range clients {
@@ -252,11 +263,11 @@ func TestGoroutines(t *testing.T) {
 		clients[i].say(3, "gate")
 		clients[i].expect(3, "gate")
 	}
-	eventually(t, "a goroutine a connection", func() bool { return runtime.NumGoroutine() == before+count })
+	eventually(t, "a goroutine a connection", func() bool { return goroutines() == 1+count }) // and one accepts
 	for _, c := range clients {
 		c.conn.Close()
 	}
-	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() == before })
+	eventually(t, "no goroutine is left", func() bool { return goroutines() == 1 })
 }
 
 // TestComingAndGoing of connections, while the server closes.
@@ -315,4 +326,30 @@ func TestStreamAfterDrain(t *testing.T) {
 	c.open(1, echoMethod)
 	c.away()
 	c.conn.Close()
+}
+
+// TestDrainSendsWhatWaits for the client's window before the status.
+func TestDrainSendsWhatWaits(t *testing.T) {
+	f := serve(t, Config{Grace: time.Hour}, nil)
+	c := f.hello(t, initialWindow(3))
+	c.open(1, holdMethod)
+	p := f.next()
+	p.send("much")
+	c.until("the beginning", func(e event) bool { return e.Type == http2.FrameData })
+	drained := inBackground(func() { f.Drain(shortly(t), 0) })
+	c.away()
+	p.ends()
+	c.do(c.WriteSettings(initialWindow(5)))
+	c.do(c.WriteWindowUpdate(1, 4))
+	got := ""
+	for len(got) < 6 {
+		got += c.until("the rest", func(e event) bool { return e.Type == http2.FrameData }).data
+	}
+	if got != framed("much")[3:] {
+		t.Errorf("the rest is %q", got)
+	}
+	c.status(1, codes.Unavailable)
+	c.lives()
+	c.conn.Close()
+	within(t, drained, "the end of Drain")
 }
