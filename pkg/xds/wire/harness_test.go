@@ -33,7 +33,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // wait bounds what a test waits for: far beyond what anything takes.
-const wait = 5 * time.Second
+const wait = 20 * time.Second
 
 // The methods of the tests' servers.
 const (

@@ -2,10 +2,15 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"syscall"
 )
+
+// maxKept is more than is ever written at once, in bytes. TLS answers a client's
+// new keys even while something is kept.
+const maxKept = 64 << 10
 
 // socket writes without waiting, once it is told to: what the kernel does not
 // take at once is kept and sent by a goroutine that ends when all is sent.
@@ -63,6 +68,10 @@ func (s *socket) Write(b []byte) (int, error) {
 		if n, err = s.write(b); err != nil {
 			return n, err
 		}
+	}
+	if len(s.kept) > maxKept {
+		s.Close()
+		return n, fmt.Errorf("%d bytes wait for a client that does not read", len(s.kept))
 	}
 	if n < len(b) {
 		s.kept = append(s.kept, b[n:]...)
