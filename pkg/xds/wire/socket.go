@@ -41,8 +41,12 @@ func (s *socket) eager(drained func()) error {
 		return err
 	}
 	s.attempt = func(fd uintptr) bool {
-		s.written, s.err = syscall.Write(int(fd), s.bytes)
-		return !errors.Is(s.err, syscall.EINTR)
+		for {
+			s.written, s.err = syscall.Write(int(fd), s.bytes)
+			if !errors.Is(s.err, syscall.EINTR) {
+				return true // false would wait for a socket that takes more, which it may do already
+			}
+		}
 	}
 	s.raw, s.drained = raw, drained
 	return nil
