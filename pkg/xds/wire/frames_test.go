@@ -2,10 +2,13 @@ package wire
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -404,5 +407,29 @@ func TestSmallerHeaderTable(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// TestSlowGreetings: a client has some time to say what it wants.
+func TestSlowGreetings(t *testing.T) {
+	for name, secret := range map[string]bool{"plaintext": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			var config, client *tls.Config
+			if secret {
+				config, client = tlsConfigs(time.Now().Add(time.Hour))
+			}
+			f := serve(t, Config{TLS: config}, client, func(s *Server) { s.hello = 50 * time.Millisecond })
+			silent, err := net.Dial("tcp", f.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer silent.Close()
+			if _, err := io.Copy(io.Discard, silent); err != nil { // to its end
+				t.Error(err)
+			}
+			c := f.connect(t)
+			c.bytes(http2.ClientPreface[:10])
+			c.eof()
+		})
 	}
 }

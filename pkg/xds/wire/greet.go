@@ -84,7 +84,7 @@ func (s *Server) life(c *replay) time.Duration {
 
 // greet makes the handshakes of TLS and HTTP/2, and waits for the first stream.
 func (s *Server) greet(raw net.Conn) (*conn, error) {
-	if err := raw.SetDeadline(time.Now().Add(greetTime)); err != nil {
+	if err := raw.SetDeadline(time.Now().Add(s.hello)); err != nil {
 		return nil, err
 	}
 	sock := &socket{Conn: raw}

@@ -56,7 +56,7 @@ type served struct {
 }
 
 // serve runs a Server, and checks in the end that it has closed each handler once.
-func serve(t testing.TB, cfg Config, client *tls.Config) *served {
+func serve(t testing.TB, cfg Config, client *tls.Config, change ...func(*Server)) *served {
 	t.Helper()
 	f := &served{t: t, client: client, opened: make(chan *peer, 1<<16), done: make(chan struct{})}
 	cfg.Log = slog.New(slog.DiscardHandler)
@@ -66,6 +66,9 @@ func serve(t testing.TB, cfg Config, client *tls.Config) *served {
 		refuseMethod: func(*Request) (Handler, error) { return nil, errRefused },
 	}
 	f.Server = New(cfg)
+	for _, c := range change {
+		c(f.Server)
+	}
 	l, err := smallBuffers().Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

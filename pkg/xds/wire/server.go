@@ -43,6 +43,7 @@ type Server struct {
 	tls         *tls.Config
 	streams     map[string]Accept
 	age, grace  time.Duration
+	hello       time.Duration // greetTime
 	maxMessage  int
 	log         *slog.Logger
 	others      *others
@@ -61,7 +62,7 @@ type Server struct {
 // New gives a Server. Close ends it.
 func New(cfg Config) *Server {
 	s := &Server{
-		tls: cfg.TLS, streams: cfg.Streams, age: cfg.MaxConnectionAge, grace: cfg.Grace,
+		tls: cfg.TLS, streams: cfg.Streams, age: cfg.MaxConnectionAge, grace: cfg.Grace, hello: greetTime,
 		maxMessage: cfg.MaxMessage, log: cfg.Log,
 		raw: map[net.Conn]struct{}{}, conns: map[*conn]struct{}{},
 		others: newOthers(), admission: newAdmission(), left: make(chan struct{}, 1),
