@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -211,7 +212,7 @@ func TestManyMessages(t *testing.T) {
 						}
 						<-ahead
 					}
-					if err := s.RecvMsg(new([]byte)); err != io.EOF {
+					if err := s.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
 						t.Errorf("the end: %v", err)
 					}
 				}))
