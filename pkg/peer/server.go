@@ -14,16 +14,11 @@ import (
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
 	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/status"
 )
 
-const (
-	// chunk is how many objects one message carries at the most.
-	chunk = 500
-	// shortestPace and paceShare bound what telling costs: at most so often, and
-	// for a tenth of the time at most. What comes in between is told at once.
-	shortestPace = 100 * time.Millisecond
-	paceShare    = 10
-)
+// chunk is how many objects one message carries at the most.
+const chunk = 500
 
 // ServerConfig of a Server.
 type ServerConfig struct {
@@ -62,15 +57,24 @@ func (s *Server) Watch(_ *peerv1.WatchRequest, stream grpc.ServerStreamingServer
 	if err := s.admit(ctx, peerv1.PeerService_Watch_FullMethodName); err != nil {
 		return err
 	}
-	t := teller{send: stream.Send, sent: map[report.Object]*peerv1.ObjectProgress{}}
+	return s.report(ctx, stream.Send)
+}
+
+// report tells what is new until ctx ends; what comes while it pauses is told at once.
+func (s *Server) report(ctx context.Context, send func(*peerv1.WatchResponse) error) error {
+	t := teller{send: send, sent: map[report.Object]*peerv1.ObjectProgress{}}
+	var pace status.Pace
 	for {
 		changed, began := s.cfg.Changed(), time.Now()
-		if r, ok := s.cfg.Report(); ok {
-			if err := t.tell(r); err != nil {
+		r, ok := s.cfg.Report()
+		told := false
+		if ok {
+			var err error
+			if told, err = t.tell(r); err != nil {
 				return err
 			}
 		}
-		if !pause(ctx, max(shortestPace, paceShare*time.Since(began))) {
+		if !pause(ctx, time.Until(pace.Next(began, told || !ok))) {
 			return ctx.Err()
 		}
 		select {
@@ -111,8 +115,8 @@ type teller struct {
 	last *peerv1.WatchResponse
 }
 
-// tell sends what is new, in chunks; nothing if there is nothing.
-func (t *teller) tell(r Report) error {
+// tell sends what is new, in chunks; told is false if there is nothing.
+func (t *teller) tell(r Report) (told bool, err error) {
 	there := make(map[report.Object]bool, len(r.Objects))
 	next := &peerv1.WatchResponse{}
 	for _, o := range r.Objects {
@@ -124,7 +128,7 @@ func (t *teller) tell(r Report) error {
 		t.sent[o.Object] = now
 		if len(next.Objects) == chunk {
 			if err := t.send(next); err != nil {
-				return err
+				return true, err
 			}
 			next = &peerv1.WatchResponse{}
 		}
@@ -138,9 +142,9 @@ func (t *teller) tell(r Report) error {
 	}
 	last := &peerv1.WatchResponse{Issuers: encodeIssuers(r.Issuers), Proxies: int32(r.Proxies), Trust: r.Trust, Complete: true} // a count
 	if len(next.Objects)+len(next.Removed) == 0 && proto.Equal(last, t.last) {
-		return nil
+		return false, nil
 	}
 	t.last = last
 	next.Issuers, next.Proxies, next.Trust, next.Complete = last.Issuers, last.Proxies, last.Trust, true
-	return t.send(next)
+	return true, t.send(next)
 }

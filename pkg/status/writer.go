@@ -23,13 +23,6 @@ const (
 	DefaultBurst = 100                    // writes at once
 	DefaultPace  = 500 * time.Millisecond // between two writes of one object
 
-	// shortestLook, longestLook and lookShare bound what looking costs: the desired
-	// statuses are asked for at most so often, and for a tenth of the time at most.
-	// A look that finds nothing to write doubles the pause before the next one:
-	// endpoints that come and go change what statuses are made from, and no status.
-	shortestLook = 100 * time.Millisecond
-	longestLook  = time.Second
-	lookShare    = 10
 	// settle is what a change has before it is looked at: it is to be sent to the
 	// proxies first, and most have acknowledged it by then, which saves a write.
 	settle = 100 * time.Millisecond
@@ -113,21 +106,17 @@ func NewWriter(cfg WriterConfig) *Writer {
 // what the objects have, so that a new leader changes nothing that is right.
 func (w *Writer) Run(ctx context.Context) {
 	w.limiter, w.objects = rate.NewLimiter(w.cfg.Rate, w.cfg.Burst), map[report.Object]*written{}
-	pause, last := shortestLook, time.Now()
+	var pace Pace
 	for ctx.Err() == nil {
 		changed, began := w.cfg.Changed(), time.Now()
 		all, ok := w.cfg.Desired(w.previous)
 		if ok {
 			w.take(all)
 		}
-		if _, any := w.nextDue(); any || !ok || began.Sub(last) > 2*longestLook { // or it was quiet
-			pause = shortestLook
-		}
-		last = began
-		look := began.Add(max(pause, lookShare*time.Since(began)))
+		_, any := w.nextDue()
+		look := pace.Next(began, any || !ok)
 		w.write(ctx, changed, look)
 		w.wait(ctx, changed, look)
-		pause = min(2*pause, longestLook)
 	}
 }
 
