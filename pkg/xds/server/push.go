@@ -25,11 +25,18 @@ type queue struct {
 	closed bool
 }
 
-func (q *queue) add(st *stream) {
+func (q *queue) add(streams ...*stream) {
+	if len(streams) == 0 {
+		return
+	}
 	q.mu.Lock()
-	q.list = append(q.list, st)
+	q.list = append(q.list, streams...)
 	q.mu.Unlock()
-	q.cond.Signal()
+	if len(streams) == 1 {
+		q.cond.Signal()
+	} else {
+		q.cond.Broadcast()
+	}
 }
 
 func (q *queue) take() *stream {
@@ -54,11 +61,15 @@ func (q *queue) close() {
 	q.cond.Broadcast()
 }
 
-// wake has a worker look at the stream, soon and once for many wakes.
-func (s *Server) wake(st *stream) {
-	if st.pending.Add(1) == 1 {
-		s.ready.add(st)
+// wake has a worker look at the streams, soon and once for many wakes. The list is used up.
+func (s *Server) wake(streams ...*stream) {
+	idle := streams[:0]
+	for _, st := range streams {
+		if st.pending.Add(1) == 1 {
+			idle = append(idle, st)
+		}
 	}
+	s.ready.add(idle...)
 }
 
 // pushHere is wake for the stream's own goroutine, which need not wait for a worker.

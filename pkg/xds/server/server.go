@@ -124,9 +124,7 @@ func (s *Server) published(key scope.Key) {
 		streams = append(streams, st)
 	}
 	s.mu.Unlock()
-	for _, st := range streams {
-		s.wake(st)
-	}
+	s.wake(streams...) // together: the workers would fight with each one for the queue
 }
 
 // Keys are those that live streams have.
