@@ -21,6 +21,9 @@ func TestBadDocuments(t *testing.T) {
 	ingress := func(spec string) string {
 		return "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: x}\nspec:\n" + spec
 	}
+	route := func(spec string) string {
+		return "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: x}\nspec:\n" + spec
+	}
 	backend := "{service: {name: s, port: {number: 80}}}"
 	tests := []struct {
 		name, doc string
@@ -48,7 +51,13 @@ func TestBadDocuments(t *testing.T) {
 		{"unknown kind", "apiVersion: meshd.io/v1alpha1\nkind: Sidecar\nmetadata: {name: x}\n", 2, report.UnknownKind, "kind", "no kind Sidecar of meshd.io/v1alpha1", "Sidecar x"},
 		{"unknown version", "apiVersion: meshd.io/v1\nkind: Workload\nmetadata: {name: x}\n", 2, report.UnknownKind, "kind", "it is of meshd.io/v1alpha1", "Workload default/x"},
 		{"unknown group", "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: x}\n", 2, report.UnknownKind, "kind", "it is of networking.k8s.io/v1", "Ingress default/x"},
-		{"Gateway API", "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: x}\n", 2, report.Unsupported, "kind", "does not read", "HTTPRoute x"},
+		{"Gateway API", "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: x}\n", 2, report.Unsupported, "kind", "does not read", "Gateway x"},
+		{"older version of the Gateway API", "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: HTTPRoute\nmetadata: {name: x}\n", 2, report.Unsupported, "kind", "write it as gateway.networking.k8s.io/v1", "HTTPRoute default/x"},
+		{"route path", route("  rules:\n  - matches:\n    - path: {value: x}\n"), 7, report.Invalid, "spec.rules[0].matches[0].path", "start with '/'", "HTTPRoute default/x"},
+		{"route backend without port", route("  rules:\n  - backendRefs:\n    - name: s\n"), 7, report.Invalid, "spec.rules[0].backendRefs[0]", "Must have port", "HTTPRoute default/x"},
+		{"route filter", route("  rules:\n  - filters:\n    - type: Nonsense\n"), 7, report.Invalid, "spec.rules[0].filters[0].type", "Unsupported", "HTTPRoute default/x"},
+		{"route field", route("  parents: []\n"), 5, report.UnknownField, "spec.parents", "no field", "HTTPRoute default/x"},
+		{"route weight", route("  rules:\n  - backendRefs:\n    - {name: s, port: 80, weight: -1}\n"), 7, report.Invalid, "spec.rules[0].backendRefs[0].weight", "greater than or equal to 0", "HTTPRoute default/x"},
 
 		{"unknown field", service("  ports:\n  - port: 80\n    nme: a\n"), 7, report.UnknownField, "spec.ports[0].nme", "unknown field", "Service default/x"},
 		{"unknown field of metadata", "apiVersion: v1\nkind: Service\nmetadata:\n  name: x\n  lables: {a: b}\nspec: {ports: [{port: 1}]}\n", 5, report.UnknownField, "metadata.lables", "unknown field", "Service default/x"},

@@ -229,12 +229,12 @@ func (s *ClusterSource) turn() bool {
 	return sum.objects || sum.findings
 }
 
-// Absent are the kinds that the API server does not serve, sorted. They are
-// left out of the snapshots and come when they are served.
+// Absent are the kinds that the API server does not serve, sorted, but for those
+// that nobody misses. They are left out of the snapshots and come when they are served.
 func (s *ClusterSource) Absent() []string {
 	var out []string
 	for _, f := range s.feeds {
-		if f.absent() {
+		if f.absent() && !f.optional {
 			out = append(out, f.gvk.Kind)
 		}
 	}

@@ -17,8 +17,10 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/meshd-io/meshd/internal/kubetest"
 	"github.com/meshd-io/meshd/pkg/report"
@@ -336,6 +338,33 @@ func TestClusterDefinitionsComeAndGo(t *testing.T) {
 	k.await("every kind is served", func(*Snapshot) bool { return len(k.source.Absent()) == 0 })
 }
 
+// The Gateway API may be installed later, or not at all; without it nothing is missed.
+func TestClusterRoutesComeWithTheirDefinition(t *testing.T) {
+	c := kubetest.Start(t, kubetest.Options{})
+	k := watchCluster(t, c.Config)
+	if absent := k.source.Absent(); len(absent) > 0 {
+		t.Errorf("absent: %v, but the Gateway API's kinds are nobody's loss", absent)
+	}
+	theirs, err := UpstreamDefinitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.InstallCRDs(t, theirs...)
+	api := c.Client(t)
+	route := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(`{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: default}, spec: {
+		parentRefs: [{group: "", kind: Service, name: s}], rules: [{backendRefs: [{name: s, port: 80}]}]}}`), route); err != nil {
+		t.Fatal(err)
+	}
+	create(t, api, route)
+	s := k.await("the route is there", func(s *Snapshot) bool { return len(s.HTTPRoutes) == 1 })
+	if rules := s.HTTPRoutes[0].Spec.Rules; len(rules) != 1 || len(rules[0].Matches) != 1 || *rules[0].BackendRefs[0].Weight != 1 {
+		t.Errorf("rules %+v, want the definition's defaults in them", rules)
+	}
+	remove(t, api, theirs[0].DeepCopy())
+	k.await("the route is gone with its definition", func(s *Snapshot) bool { return len(s.HTTPRoutes) == 0 })
+}
+
 // sourceRules are what the source may do in a cluster, and needs.
 func sourceRules() []rbacv1.PolicyRule {
 	read := []string{"list", "watch"}
@@ -348,8 +377,9 @@ func sourceRules() []rbacv1.PolicyRule {
 		}, Verbs: read},
 		{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"get"}, ResourceNames: []string{
 			"meshconfigs.meshd.io", "certificateauthorities.meshd.io", "peerauthentications.meshd.io", "requestauthentications.meshd.io",
-			"authorizationpolicies.meshd.io", "trafficpolicies.meshd.io", "workloads.meshd.io",
+			"authorizationpolicies.meshd.io", "trafficpolicies.meshd.io", "workloads.meshd.io", "httproutes.gateway.networking.k8s.io",
 		}},
+		{APIGroups: []string{"gateway.networking.k8s.io"}, Resources: []string{"httproutes"}, Verbs: read},
 	}
 }
 

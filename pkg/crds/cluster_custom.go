@@ -15,11 +15,15 @@ import (
 
 // custom is a kind of meshd's. It is watched without a type: one object that
 // this meshd cannot decode would otherwise take the others of its list with it.
-func custom[S any, T structOf[S]](kind, resource string, _ T, slice func(*Snapshot) *[]T) *feed {
-	gvk := meshv1a1.GroupVersion.WithKind(kind)
+func custom[S any, T structOf[S]](kind, resource string, of T, slice func(*Snapshot) *[]T) *feed {
+	return judged(meshv1a1.GroupVersion.WithKind(kind), resource, of, slice)
+}
+
+// judged is a kind that a CustomResourceDefinition defines.
+func judged[S any, T structOf[S]](gvk schema.GroupVersionKind, resource string, _ T, slice func(*Snapshot) *[]T) *feed {
 	watch := &unstructured.Unstructured{}
 	watch.SetGroupVersionKind(gvk)
-	f := &feed{gvk: gvk, resource: resource, watch: watch, same: sameBut[S, T], ownStatus: true}
+	f := &feed{gvk: gvk, resource: resource, watch: watch, same: sameBut[S, T], ownStatus: true, defined: true}
 	f.strip = func(in any) (client.Object, error) {
 		switch object := in.(type) {
 		case T:
@@ -27,7 +31,7 @@ func custom[S any, T structOf[S]](kind, resource string, _ T, slice func(*Snapsh
 		case *unstructured.Unstructured:
 			return judge(gvk, object)
 		}
-		return nil, fmt.Errorf("%s: %w: %T", kind, errUnexpected, in)
+		return nil, fmt.Errorf("%s: %w: %T", gvk.Kind, errUnexpected, in)
 	}
 	f.put = putInto(f, slice)
 	return f

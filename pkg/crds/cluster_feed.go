@@ -32,6 +32,10 @@ type feed struct {
 	same func(a, b client.Object) bool
 	// ownStatus: the generation tells changes of the spec, and nothing is compiled from the status.
 	ownStatus bool
+	// defined: a CustomResourceDefinition says that the kind is there.
+	defined bool
+	// optional: nobody misses the kind where it is not served.
+	optional bool
 	// put publishes the rows. It reports whether that has changed the Snapshot.
 	put func(*Snapshot) bool
 

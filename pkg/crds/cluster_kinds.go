@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 )
@@ -33,6 +34,7 @@ import (
 //	Secret                     of type kubernetes.io/tls: tls.crt, tls.key, ca.crt (others are not watched)
 //	Ingress, IngressClass      spec, status
 //	ServiceCIDR, Node          spec.cidrs, spec.podCIDRs
+//	HTTPRoute                  spec, status (where the Gateway API is installed)
 //	meshd's kinds              spec, status
 func clusterFeeds() []*feed {
 	core, discovery, networking := corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion
@@ -44,6 +46,8 @@ func clusterFeeds() []*feed {
 	nodes := typed(core.WithKind("Node"), "nodes", &corev1.Node{}, keptNode, nil)
 	serviceCIDRs.put = func(s *Snapshot) bool { return putCIDRs(s, serviceCIDRs.rows, nodes.rows) }
 	nodes.put = serviceCIDRs.put
+	httpRoutes := judged(gwv1.SchemeGroupVersion.WithKind("HTTPRoute"), "httproutes", &gwv1.HTTPRoute{}, func(s *Snapshot) *[]*gwv1.HTTPRoute { return &s.HTTPRoutes })
+	httpRoutes.optional = true
 	return []*feed{
 		typed(core.WithKind("Namespace"), "namespaces", &corev1.Namespace{}, keptNamespace, func(s *Snapshot) *[]*corev1.Namespace { return &s.Namespaces }),
 		typed(core.WithKind("ServiceAccount"), "serviceaccounts", &corev1.ServiceAccount{}, keptServiceAccount,
@@ -55,7 +59,7 @@ func clusterFeeds() []*feed {
 		secrets, ingresses,
 		typed(networking.WithKind("IngressClass"), "ingressclasses", &networkingv1.IngressClass{}, keptIngressClass,
 			func(s *Snapshot) *[]*networkingv1.IngressClass { return &s.IngressClasses }),
-		serviceCIDRs, nodes,
+		serviceCIDRs, nodes, httpRoutes,
 		custom("MeshConfig", "meshconfigs", &meshv1a1.MeshConfig{}, func(s *Snapshot) *[]*meshv1a1.MeshConfig { return &s.MeshConfigs }),
 		custom("CertificateAuthority", "certificateauthorities", &meshv1a1.CertificateAuthority{},
 			func(s *Snapshot) *[]*meshv1a1.CertificateAuthority { return &s.CertificateAuthorities }),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,8 +15,6 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 )
 
 const (
@@ -40,7 +39,7 @@ func (s *ClusterSource) attend() {
 		case <-s.suspects:
 			err = s.checkGone(s.ctx)
 		case <-again.C:
-			if len(s.Absent()) > 0 {
+			if slices.ContainsFunc(s.feeds, (*feed).absent) {
 				err = s.discover(s.ctx)
 			}
 		}
@@ -144,7 +143,7 @@ func (s *ClusterSource) suspect() {
 	}
 }
 
-// checkGone drops meshd's kinds whose CustomResourceDefinition is known not to
+// checkGone drops the kinds whose CustomResourceDefinition is known not to
 // be there. That a watch or discovery does not know a kind is no such
 // knowledge: an API server that is coming up may say so.
 func (s *ClusterSource) checkGone(ctx context.Context) error {
@@ -153,7 +152,7 @@ func (s *ClusterSource) checkGone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
 	for _, f := range s.feeds {
-		if f.gvk.GroupVersion() != meshv1a1.GroupVersion || f.absent() {
+		if !f.defined || f.absent() {
 			continue
 		}
 		definition := &metav1.PartialObjectMetadata{}

@@ -41,32 +41,45 @@ func customKinds(scheme *runtime.Scheme) map[schema.GroupVersionKind]kind {
 	for _, crd := range crds {
 		for _, version := range crd.Spec.Versions {
 			gvk := schema.GroupVersionKind{Group: crd.Spec.Group, Version: version.Name, Kind: crd.Spec.Names.Kind}
-			rules := sync.OnceValues(func() (*customRules, error) { return compileRules(version.Schema.OpenAPIV3Schema) })
-			namespaced := crd.Spec.Scope == apiextensionsv1.NamespaceScoped
-			out[gvk] = kind{
-				clusterScoped: !namespaced,
-				decode: func(f *finder, gvk schema.GroupVersionKind, raw []byte) Resource {
-					r, err := rules()
-					if err != nil {
-						panic(err) // as above; a test compiles all of them
-					}
-					return r.decode(f, scheme, gvk, raw)
-				},
-			}
+			out[gvk] = ruled(scheme, crd.Spec.Scope == apiextensionsv1.ClusterScoped, func() (*apiextensionsv1.JSONSchemaProps, error) {
+				return version.Schema.OpenAPIV3Schema, nil
+			})
 		}
 	}
 	return out
 }
 
+// ruled is a kind with a schema, which is looked at when the first object is decoded.
+func ruled(scheme *runtime.Scheme, clusterScoped bool, props func() (*apiextensionsv1.JSONSchemaProps, error)) kind {
+	rules := sync.OnceValues(func() (*customRules, error) {
+		p, err := props()
+		if err != nil {
+			return nil, err
+		}
+		return compileRules(p)
+	})
+	return kind{clusterScoped: clusterScoped, decode: func(f *finder, gvk schema.GroupVersionKind, raw []byte) Resource {
+		r, err := rules()
+		if err != nil {
+			panic(err) // the program's own files: a fault of its build; a test compiles all of them
+		}
+		return r.decode(f, scheme, gvk, raw)
+	}}
+}
+
 // Definitions are the CustomResourceDefinitions of charts/meshd/crds.
 func Definitions() ([]*apiextensionsv1.CustomResourceDefinition, error) {
-	names, err := fs.Glob(crdfiles.FS(), "*.yaml")
+	return definitions(crdfiles.FS())
+}
+
+func definitions(files fs.FS) ([]*apiextensionsv1.CustomResourceDefinition, error) {
+	names, err := fs.Glob(files, "*.yaml")
 	if err != nil {
 		return nil, fmt.Errorf("embedded definitions: %w", err)
 	}
 	out := make([]*apiextensionsv1.CustomResourceDefinition, 0, len(names))
 	for _, name := range names {
-		data, err := fs.ReadFile(crdfiles.FS(), name)
+		data, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, fmt.Errorf("embedded definitions: %w", err)
 		}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	sigsjson "sigs.k8s.io/json"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
@@ -186,6 +187,7 @@ func newDecoder() *decoder {
 	}
 	dec := &decoder{scheme: scheme, kinds: coreKinds(scheme)}
 	maps.Copy(dec.kinds, customKinds(scheme))
+	maps.Copy(dec.kinds, upstreamKinds(scheme))
 	return dec
 }
 
@@ -310,8 +312,8 @@ func (dec *decoder) decodeObject(doc document, raw []byte) declaration {
 		d.ignored, d.object = true, dec.decodeLoosely(gvk, raw)
 	case gvk.Group == "apiextensions.k8s.io":
 		d.ignored = true
-	case gvk.Group == "gateway.networking.k8s.io":
-		f.add(report.Unsupported, "kind", fmt.Sprintf("this version of meshd does not read %s of %s", gvk.Kind, gv))
+	case !read && gvk.Group == gwv1.GroupName:
+		f.add(report.Unsupported, "kind", dec.unread(gvk))
 	case !read:
 		f.add(report.UnknownKind, "kind", dec.unknownKind(gvk))
 	case h.Metadata.Name == "":
@@ -360,6 +362,15 @@ func (dec *decoder) qualify(ref report.Object) report.Object {
 		}
 	}
 	return ref
+}
+
+// unread says what meshd reads instead of a kind of the Gateway API.
+func (dec *decoder) unread(gvk schema.GroupVersionKind) string {
+	message := fmt.Sprintf("this version of meshd does not read %s of %s", gvk.Kind, gvk.GroupVersion())
+	if versions := dec.versionsOf(gvk.Kind); len(versions) > 0 {
+		message += ": write it as " + strings.Join(versions, " or ")
+	}
+	return message
 }
 
 // unknownKind says what a user may have meant.

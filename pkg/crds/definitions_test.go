@@ -34,6 +34,11 @@ func TestDefinitionsAreAcceptedByAnAPIServer(t *testing.T) {
 	if len(crds) != 7 {
 		t.Errorf("%d definitions, want one for each of the 7 kinds", len(crds))
 	}
+	theirs, err := UpstreamDefinitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	crds = append(crds, theirs...)
 	for _, crd := range crds {
 		t.Run(crd.Spec.Names.Kind, func(t *testing.T) {
 			version := crd.Spec.Versions[0]

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/report"
@@ -99,6 +100,8 @@ func (es entries) snapshot() *Snapshot {
 			s.Ingresses = append(s.Ingresses, o)
 		case *networkingv1.IngressClass:
 			s.IngressClasses = append(s.IngressClasses, o)
+		case *gwv1.HTTPRoute:
+			s.HTTPRoutes = append(s.HTTPRoutes, o)
 		case *corev1.ConfigMap:
 			s.ConfigMaps = append(s.ConfigMaps, o)
 		default:

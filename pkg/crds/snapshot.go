@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 )
@@ -24,6 +25,7 @@ type Snapshot struct {
 	Secrets         []*corev1.Secret
 	Ingresses       []*networkingv1.Ingress
 	IngressClasses  []*networkingv1.IngressClass
+	HTTPRoutes      []*gwv1.HTTPRoute
 
 	MeshConfigs            []*meshv1a1.MeshConfig
 	CertificateAuthorities []*meshv1a1.CertificateAuthority
