@@ -105,7 +105,7 @@ func put[O metav1.Object](c *Mesh, list []O, ns, name string, build func(m metav
 func (c *Mesh) Change() {
 	next := *c.Snapshot
 	ns := c.namespace()
-	switch c.r.IntN(13) {
+	switch c.r.IntN(15) {
 	case 0, 1:
 		next.Pods = put(c, next.Pods, ns, c.pick("p0", "p1", "p2", "p3", "p4", "w0"), c.newPod)
 	case 2, 3:
@@ -122,7 +122,9 @@ func (c *Mesh) Change() {
 		next.TrafficPolicies = put(c, next.TrafficPolicies, ns, c.pick("x", "y", "z"), c.newTrafficPolicy)
 	case 11:
 		c.changeIngress(&next, ns)
-	case 12:
+	case 12, 13:
+		next.HTTPRoutes = put(c, next.HTTPRoutes, ns, c.pick("r0", "r1", "r2", "r3"), c.newHTTPRoute)
+	case 14:
 		if c.chance(20) {
 			c.changeRare(&next)
 		}

@@ -6,8 +6,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/pkg/compile/gatewayapi"
 	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/compile/object"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
@@ -43,6 +45,10 @@ func (c *Compiler) feed(snap *crds.Snapshot) {
 	feed(t.sliceObjects, last.EndpointSlices, snap.EndpointSlices, func(s *discoveryv1.EndpointSlice) read[*services.Slice] {
 		slice, ok := services.SliceOf(s)
 		return read[*services.Slice]{slice, ok, nil}
+	})
+	feed(t.routeObjects, last.HTTPRoutes, snap.HTTPRoutes, func(o *gwv1.HTTPRoute) read[*gatewayapi.Route] {
+		route, findings := gatewayapi.RouteOf(o)
+		return read[*gatewayapi.Route]{route, true, findings}
 	})
 	feed(t.secretObjects, last.Secrets, snap.Secrets, func(s *corev1.Secret) *corev1.Secret { return s })
 	feedPolicies(t.peerObjects, m.peerAuthentications, last.PeerAuthentications, snap.PeerAuthentications, policy.ReadPeerAuthentication)

@@ -79,7 +79,8 @@ var (
 	modes     = map[model.Mode]string{model.Strict: "Strict", model.Permissive: "Permissive", model.Disable: "Disable"}
 	logs      = map[model.AccessLog]string{model.AccessLogErrors: "Errors", model.AccessLogOff: "Off", model.AccessLogAll: "All"}
 	balancers = map[model.LoadBalancer]string{model.LeastRequest: "LeastRequest", model.RoundRobin: "RoundRobin", model.Random: "Random"}
-	matches   = map[model.PathMatch]string{model.PathExact: "Exact", model.PathPrefix: "Prefix"}
+	changes   = map[model.PathChangeKind]string{model.ReplacePath: "ReplacePath", model.ReplacePrefix: "ReplacePrefix"}
+	matches   = map[model.PathMatch]string{model.PathExact: "Exact", model.PathPrefix: "Prefix", model.PathRegex: "Regex"}
 )
 
 // scalar gives the text of values that are one word.
@@ -93,6 +94,8 @@ func scalar(v any) (string, bool) {
 		return logs[v], true
 	case model.LoadBalancer:
 		return balancers[v], true
+	case model.PathChangeKind:
+		return changes[v], true
 	case model.PathMatch:
 		return matches[v], true
 	case model.WorkloadKey:

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/meshd-io/meshd/pkg/compile/gatewayapi"
 	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
 	"github.com/meshd-io/meshd/pkg/compile/services"
@@ -22,6 +23,7 @@ type tables struct {
 	policyTables
 	podTables
 	serviceTables
+	routeTables
 	gateway *memo.Table[struct{}, *model.Gateway]
 
 	// What is published, by edits of what was before.
@@ -31,6 +33,7 @@ type tables struct {
 	servicesEdit          *model.MapEdit[model.Name, *model.Service]
 	servicesByAddressEdit *model.MapEdit[netip.Addr, *model.Service]
 	gatewaysEdit          *model.MapEdit[model.WorkloadKey, *model.Gateway]
+	routingsEdit          *model.MapEdit[model.Name, *model.Routing]
 }
 
 // sources are the objects of the snapshot, read one by one.
@@ -44,6 +47,7 @@ type sources struct {
 	peerObjects     memo.Input[model.Name, read[*policy.PeerAuthentication]]
 	authzObjects    memo.Input[model.Name, read[*policy.Authorization]]
 	trafficObjects  memo.Input[model.Name, read[*policy.Traffic]]
+	routeObjects    memo.Input[model.Name, read[*gatewayapi.Route]]
 	ingresses       memo.Input[struct{}, []*networkingv1.Ingress]
 }
 
@@ -59,6 +63,7 @@ func newTables(b basis) *tables {
 		peerObjects:     memo.NewInput[model.Name, read[*policy.PeerAuthentication]](g),
 		authzObjects:    memo.NewInput[model.Name, read[*policy.Authorization]](g),
 		trafficObjects:  memo.NewInput[model.Name, read[*policy.Traffic]](g),
+		routeObjects:    memo.NewInput[model.Name, read[*gatewayapi.Route]](g),
 		ingresses:       memo.NewInput[struct{}, []*networkingv1.Ingress](g),
 	}}
 	t.policies()
@@ -70,6 +75,7 @@ func newTables(b basis) *tables {
 	t.speech()
 	t.workloads()
 	t.services()
+	t.routes()
 	t.ingress()
 	t.publish()
 	return t
@@ -148,6 +154,7 @@ func (t *tables) publish() {
 	t.podsByAddressEdit = editOf(t.podAt)
 	t.servicesEdit = editOf(t.service)
 	t.servicesByAddressEdit = editOf(t.serviceAt)
+	t.routingsEdit = editOf(t.routing)
 	t.gatewaysEdit = model.Map[model.WorkloadKey, *model.Gateway]{}.Edit()
 	t.gateway.Watch(func(_ struct{}, old *model.Gateway, was bool, g *model.Gateway, is bool) {
 		if was {
@@ -176,6 +183,7 @@ func (t *tables) mesh() *model.Mesh {
 	return &model.Mesh{
 		Workloads: t.workloadsEdit.Map(), Pods: t.podsEdit.Map(), PodsByAddress: t.podsByAddressEdit.Map(),
 		Services: t.servicesEdit.Map(), ServicesByAddress: t.servicesByAddressEdit.Map(), Gateways: t.gatewaysEdit.Map(),
+		Routings: t.routingsEdit.Map(),
 	}
 }
 

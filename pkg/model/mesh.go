@@ -27,6 +27,8 @@ type Mesh struct {
 	ServicesByAddress Map[netip.Addr, *Service]
 	// Gateways by the key of their workload.
 	Gateways Map[WorkloadKey, *Gateway]
+	// Routings by the Service that routes are attached to.
+	Routings Map[Name, *Routing]
 }
 
 // Name is a namespaced name.
@@ -244,39 +246,6 @@ type Endpoint struct {
 	MTLS bool
 	Zone string
 	Pod  Name
-}
-
-// Route decides where a request goes. Routes are tried in order.
-type Route struct {
-	// Name is stable and unique in its list: KIND/NAMESPACE/NAME|RULE, or "default".
-	Name     string
-	Match    RouteMatch
-	Backends []WeightedBackend // none: 503
-	Traffic  Traffic
-	// Backend of `default` routes takes Traffic from the Backend itself.
-	Origins []report.Origin
-}
-
-// PathMatch says how RouteMatch.Path is compared.
-type PathMatch uint8
-
-// The kinds of path match.
-const (
-	// PathPrefix matches whole segments: /x matches /x and /x/y, not /xy. "/" matches all.
-	PathPrefix PathMatch = iota
-	PathExact
-)
-
-// RouteMatch says which requests a Route is for.
-type RouteMatch struct {
-	PathMatch PathMatch
-	Path      string // starts with "/"
-}
-
-// WeightedBackend is a share of a Route.
-type WeightedBackend struct {
-	Ref    BackendRef
-	Weight uint32
 }
 
 // Traffic is a merged TrafficPolicy, defaults filled in. Zero durations mean none.

@@ -48,6 +48,22 @@ const (
 	NotServed Reason = "NotServed"
 	// Immutable: the field may not change while proxies live.
 	Immutable Reason = "Immutable"
+	// NoMatchingParent, of a route: a parentRef names no port of a Service that routes can be attached to.
+	NoMatchingParent Reason = "NoMatchingParent"
+	// UnsupportedValue, of a route: a value that this version of meshd does not carry out, or nobody could; no rule is left.
+	UnsupportedValue Reason = "UnsupportedValue"
+	// IncompatibleFilters, of a route: the filters of a rule exclude each other; no rule is left.
+	IncompatibleFilters Reason = "IncompatibleFilters"
+	// PartiallyInvalid, of a route: some of its rules are not in force; the message names them, and the others are.
+	PartiallyInvalid Reason = "PartiallyInvalid"
+	// BackendNotFound, of a route: there is no such Service, or it has no such port; its share of the requests gets 500.
+	BackendNotFound Reason = "BackendNotFound"
+	// InvalidKind, of a route: only a Service can be a backend; the share of the requests gets 500.
+	InvalidKind Reason = "InvalidKind"
+	// UnsupportedProtocol, of a route: the backend's port does not speak HTTP; its share of the requests gets 500.
+	UnsupportedProtocol Reason = "UnsupportedProtocol"
+	// Ignored: the field has no meaning here; the message says what to use instead.
+	Ignored Reason = "Ignored"
 	// Pending: proxies have yet to acknowledge this generation; the message names the first of them.
 	Pending Reason = "Pending"
 )
@@ -56,7 +72,7 @@ const (
 // it is said beside the condition and takes nothing away from it.
 func (r Reason) Informs() bool {
 	switch r {
-	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected, NoSidecar, NotServed, PodsOutsideCIDRs:
+	case Overridden, NoMatch, NoEndpoints, Duplicate, NotInjected, NoSidecar, NotServed, PodsOutsideCIDRs, PartiallyInvalid, Ignored:
 		return true
 	}
 	return false

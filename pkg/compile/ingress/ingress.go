@@ -90,15 +90,23 @@ type compiler struct {
 // virtualHost is a host under construction.
 type virtualHost struct {
 	routes []model.Route
-	owners map[model.RouteMatch]report.Object
+	owners map[path]report.Object
 	// standard is the oldest defaultBackend of an Ingress with rules for this host.
 	standard *model.Route
 }
 
+// path tells the rules of a host apart.
+type path struct {
+	match model.PathMatch
+	path  string
+}
+
+func pathOf(m model.RouteMatch) path { return path{m.PathMatch, m.Path} }
+
 func (c *compiler) host(name string) *virtualHost {
 	h := c.hosts[name]
 	if h == nil {
-		h = &virtualHost{owners: map[model.RouteMatch]report.Object{}}
+		h = &virtualHost{owners: map[path]report.Object{}}
 		c.hosts[name] = h
 	}
 	return h
@@ -149,12 +157,12 @@ func (c *compiler) path(h *virtualHost, o report.Origin, rule, field string, p n
 		c.findings = append(c.findings, object.Refused(o, report.Invalid, field+".path", "%v", err))
 		return
 	}
-	if owner, taken := h.owners[match]; taken {
+	if owner, taken := h.owners[pathOf(match)]; taken {
 		c.findings = append(c.findings, object.Refused(o, report.Conflict, field+".path",
 			"%s has this host and path already, and came first: remove one", owner))
 		return
 	}
-	h.owners[match] = o.Object
+	h.owners[pathOf(match)] = o.Object
 	o.Rule = rule
 	route := c.route(o, field+".backend", p.Backend)
 	route.Name = routeName(o, rule)
@@ -242,7 +250,7 @@ func (c *compiler) virtualHosts() []model.VirtualHost {
 			standard = c.standard
 		}
 		all := model.RouteMatch{PathMatch: model.PathPrefix, Path: "/"}
-		if _, taken := h.owners[all]; standard != nil && !taken {
+		if _, taken := h.owners[pathOf(all)]; standard != nil && !taken {
 			routes = append(routes, *standard)
 		}
 		out = append(out, model.VirtualHost{Host: name, OneLabel: strings.HasPrefix(name, "*."), Routes: routes})
