@@ -1,8 +1,13 @@
 package chaos
 
 import (
+	"fmt"
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/meshd-io/meshd/pkg/crds"
 )
 
 // newHTTPRoute is of one to three rules; some of what it says is wrong.
@@ -79,4 +84,34 @@ func (c *Mesh) routeFilter() gwv1.HTTPRouteFilter {
 		}}
 	}
 	return gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterCORS}
+}
+
+// AddRoutes adds n HTTPRoutes to a Big mesh, dealt out to its Services in turn: each sends
+// a path of its own to the Service and to the next one, by weight.
+func AddRoutes(s *crds.Snapshot, n int) {
+	for i := range n {
+		own, next := s.Services[i%len(s.Services)].Name, s.Services[(i+1)%len(s.Services)].Name
+		route := &gwv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("route-%05d", i), Namespace: "shop"}}
+		route.Spec.ParentRefs = []gwv1.ParentReference{{Group: new(gwv1.Group("")), Kind: new(gwv1.Kind("Service")), Name: gwv1.ObjectName(own)}}
+		rule := gwv1.HTTPRouteRule{Matches: []gwv1.HTTPRouteMatch{{
+			Path:    &gwv1.HTTPPathMatch{Type: new(gwv1.PathMatchPathPrefix), Value: new(fmt.Sprintf("/%d", i))},
+			Headers: []gwv1.HTTPHeaderMatch{{Name: "version", Value: "v2"}},
+		}}}
+		for j, name := range []string{own, next} {
+			ref := gwv1.HTTPBackendRef{}
+			ref.Name, ref.Port, ref.Weight = gwv1.ObjectName(name), new(gwv1.PortNumber(80)), new(int32(j+1))
+			rule.BackendRefs = append(rule.BackendRefs, ref)
+		}
+		route.Spec.Rules = []gwv1.HTTPRouteRule{rule}
+		s.HTTPRoutes = append(s.HTTPRoutes, route)
+	}
+}
+
+// ChangeRoute shifts the weights of one route of a mesh that AddRoutes was called for.
+func ChangeRoute(s *crds.Snapshot, i int) {
+	s.HTTPRoutes = slices.Clone(s.HTTPRoutes)
+	s.HTTPRoutes[i] = s.HTTPRoutes[i].DeepCopy()
+	route := s.HTTPRoutes[i]
+	route.Generation++
+	route.Spec.Rules[0].BackendRefs[0].Weight = new(int32(route.Generation%100 + 1))
 }

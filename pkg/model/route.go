@@ -135,3 +135,8 @@ type Redirect struct {
 	Path         PathChange
 	Status       uint32
 }
+
+// Empty reports whether nothing is changed.
+func (c HeaderChanges) Empty() bool { return c.Request.empty() && c.Response.empty() }
+
+func (c HeaderChange) empty() bool { return len(c.Set)+len(c.Add)+len(c.Remove) == 0 }

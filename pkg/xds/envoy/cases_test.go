@@ -150,7 +150,7 @@ func cases() map[string]testCase {
 	all := map[string]testCase{}
 	for base, groups := range map[string][]map[string]testCase{
 		baseCase:  {destinationCases(), settingsCases(), inboundCases(), authzCases(), restCases()},
-		httpCase:  {backendCases(), routeCases()},
+		httpCase:  {backendCases(), routeCases(), httpRouteCases()},
 		entryCase: {gatewayCases()},
 	} {
 		for _, group := range groups {

@@ -82,7 +82,7 @@ func (t *translation) destination(d *scope.Destination) {
 
 // routed adds the destination's routes, and what must be there before its first request.
 func (t *translation) routed(gate *Resource, d *scope.Destination) {
-	origins := routeOrigins(d.Routes)
+	origins := joined(routeOrigins(d.Routes), d.Attached)
 	t.put(ScopedRouteType, Scope(d.Address), t.scopedRoutes(d), origins)
 	for _, b := range t.routeRefs(d.Routes) {
 		gate.After = append(gate.After, Ref{ClusterType, OutCluster(b.Ref)})

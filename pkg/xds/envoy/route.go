@@ -35,77 +35,103 @@ func (t *translation) routes(list []model.Route) []*routev3.Route {
 	return out
 }
 
-// route is one or two Envoy routes: what may not be sent twice has its own
-// where the retry policy makes a difference.
+// route is one Envoy route, and before it one for the share that leads nowhere,
+// and one for what may not be sent twice where the retry policy makes a difference.
 func (t *translation) route(r model.Route) []*routev3.Route {
-	careful, bold := retryPolicies(r.Traffic)
-	all := t.oneRoute(r, r.Name, bold)
-	if careful == nil {
-		return []*routev3.Route{all}
+	share, whole := t.nowhere(r)
+	switch {
+	case r.Redirect != nil:
+		return []*routev3.Route{redirected(r)}
+	case whole && r.Nowhere != 0:
+		return []*routev3.Route{refused(r, r.Name)}
 	}
-	first := t.oneRoute(r, r.Name+"|once", careful)
-	first.Match.Headers = append(first.Match.Headers, &routev3.HeaderMatcher{
-		Name: ":method", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: fully("POST|PATCH")},
-	})
-	return []*routev3.Route{first, all}
+	var out []*routev3.Route
+	if share > 0 && r.Nowhere != 0 {
+		part := refused(r, r.Name+"|nowhere")
+		part.Match.RuntimeFraction = fraction(share)
+		out = append(out, part)
+	}
+	careful, bold := retryPolicies(r.Traffic)
+	if careful != nil {
+		once := t.oneRoute(r, r.Name+"|once", careful)
+		once.Match.Headers = append(once.Match.Headers, &routev3.HeaderMatcher{
+			Name: ":method", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: fully("POST|PATCH")},
+		})
+		out = append(out, once)
+	}
+	return append(out, t.oneRoute(r, r.Name, bold))
 }
 
 func (t *translation) oneRoute(r model.Route, name string, retry *routev3.RetryPolicy) *routev3.Route {
 	action := &routev3.RouteAction{Timeout: seconds(r.Traffic.RequestTimeout), RetryPolicy: retry}
-	t.target(action, r.Backends)
-	return &routev3.Route{Name: name, Match: routeMatch(r.Match), Action: &routev3.Route_Route{Route: action}}
+	t.target(action, r)
+	rewrite(action, r)
+	t.mirror(action, r.Mirrors)
+	out := &routev3.Route{Name: name, Match: routeMatch(r.Match), Action: &routev3.Route_Route{Route: action}}
+	out.RequestHeadersToAdd, out.RequestHeadersToRemove = headersOf(r.Headers.Request)
+	out.ResponseHeadersToAdd, out.ResponseHeadersToRemove = headersOf(r.Headers.Response)
+	return out
+}
+
+// nowhere is the share of requests, in millionths, that belong to no backend
+// that exists; whole is all of them.
+func (t *translation) nowhere(r model.Route) (share uint64, whole bool) {
+	var all, lost uint64
+	for _, b := range r.Backends {
+		all += uint64(b.Weight)
+		if t.backends[b.Ref] == nil {
+			lost += uint64(b.Weight)
+		}
+	}
+	if all == lost {
+		return million, true
+	}
+	return (lost*million + all/2) / all, false
 }
 
 // target sends to the backends by weight. What does not exist is answered 503
-// with a flag, so that nobody takes it for the application's answer.
-func (t *translation) target(action *routev3.RouteAction, backends []model.WeightedBackend) {
+// with a flag, so that nobody takes it for the application's answer, unless
+// the route has another answer for it.
+func (t *translation) target(action *routev3.RouteAction, r model.Route) {
 	weighted := &routev3.WeightedCluster{}
-	for _, b := range backends {
-		if b.Weight == 0 {
+	plain := true
+	for _, b := range r.Backends {
+		cluster := BlockedCluster
+		switch {
+		case b.Weight == 0:
+			continue
+		case t.backends[b.Ref] != nil:
+			cluster = OutCluster(b.Ref)
+		case r.Nowhere != 0:
 			continue
 		}
-		cluster := BlockedCluster
-		if t.backends[b.Ref] != nil {
-			cluster = OutCluster(b.Ref)
-		}
-		weighted.Clusters = append(weighted.Clusters, &routev3.WeightedCluster_ClusterWeight{
-			Name: cluster, Weight: number(b.Weight),
-		})
+		one := &routev3.WeightedCluster_ClusterWeight{Name: cluster, Weight: number(b.Weight)}
+		one.RequestHeadersToAdd, one.RequestHeadersToRemove = headersOf(b.Headers.Request)
+		one.ResponseHeadersToAdd, one.ResponseHeadersToRemove = headersOf(b.Headers.Response)
+		weighted.Clusters = append(weighted.Clusters, one)
+		plain = plain && b.Headers.Empty()
 	}
-	switch len(weighted.Clusters) {
-	case 0:
+	switch {
+	case len(weighted.Clusters) == 0:
 		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: BlockedCluster}
-	case 1:
+	case len(weighted.Clusters) == 1 && plain:
 		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: weighted.Clusters[0].Name}
 	default:
 		action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}
 	}
 }
 
-func routeMatch(m model.RouteMatch) *routev3.RouteMatch {
-	switch {
-	case m.PathMatch == model.PathExact:
-		return exactPath(m.Path)
-	case m.Path == "" || m.Path == "/":
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
-	}
-	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: trimmed(m.Path)}}
-}
-
-// trimmed is a prefix as Envoy takes it: "/x/" and "/x" cover the same segments.
-func trimmed(path string) string {
-	for len(path) > 1 && path[len(path)-1] == '/' {
-		path = path[:len(path)-1]
-	}
-	return path
-}
-
-// routeRefs are the backends that exist among those that routes send to, sorted.
+// routeRefs are the backends that exist among those that routes send to.
 func (t *translation) routeRefs(list []model.Route) []*model.Backend {
 	var out []*model.Backend
 	for _, r := range list {
 		for _, b := range r.Backends {
 			if found := t.backends[b.Ref]; found != nil && b.Weight > 0 && !slices.Contains(out, found) {
+				out = append(out, found)
+			}
+		}
+		for _, m := range r.Mirrors {
+			if found := t.backends[m.Ref]; found != nil && !slices.Contains(out, found) {
 				out = append(out, found)
 			}
 		}

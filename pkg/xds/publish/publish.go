@@ -29,6 +29,7 @@ type Publisher struct {
 	services   *memo.Table[model.Name, *model.Service]
 	servicesAt *memo.Table[netip.Addr, *model.Service]
 	podsAt     *memo.Table[netip.Addr, *model.Pod]
+	routings   *memo.Table[model.Name, *model.Routing]
 
 	published int
 	findings  []report.Finding
@@ -56,6 +57,7 @@ func New(c *cache.Cache) *Publisher {
 	p.services = lookUp(g, func() model.Map[model.Name, *model.Service] { return p.mesh.Services })
 	p.servicesAt = lookUp(g, func() model.Map[netip.Addr, *model.Service] { return p.mesh.ServicesByAddress })
 	p.podsAt = lookUp(g, func() model.Map[netip.Addr, *model.Pod] { return p.mesh.PodsByAddress })
+	p.routings = lookUp(g, func() model.Map[model.Name, *model.Routing] { return p.mesh.Routings })
 	p.translations()
 	return p
 }
@@ -177,6 +179,7 @@ func (p *Publisher) sight(r *memo.Run) scope.Sight {
 		Service:   func(n model.Name) *model.Service { return read(r, p.services, n) },
 		ServiceAt: func(a netip.Addr) *model.Service { return read(r, p.servicesAt, a) },
 		PodAt:     func(a netip.Addr) *model.Pod { return read(r, p.podsAt, a) },
+		Routing:   func(n model.Name) *model.Routing { return read(r, p.routings, n) },
 	}
 }
 
@@ -196,6 +199,7 @@ func (p *Publisher) Mesh(mesh *model.Mesh) {
 	invalidate(p.services, mesh.Services, old.Services)
 	invalidate(p.servicesAt, mesh.ServicesByAddress, old.ServicesByAddress)
 	invalidate(p.podsAt, mesh.PodsByAddress, old.PodsByAddress)
+	invalidate(p.routings, mesh.Routings, old.Routings)
 	switch {
 	case !mesh.Settings.ScopeAll:
 		p.everything.Delete(struct{}{})

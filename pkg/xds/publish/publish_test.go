@@ -113,7 +113,7 @@ func compare(t *testing.T, when string, live *cache.Cache, p *publish.Publisher,
 
 // TestUnrelatedChangesPublishNothing: neither what no key uses nor what changes no byte is looked at again.
 func TestUnrelatedChangesPublishNothing(t *testing.T) {
-	b := newBig(t, 50)
+	b := newBig(t, 50, 0)
 	turn := func(kind string, service int) int {
 		t.Helper()
 		b.change(kind, service)
@@ -133,6 +133,25 @@ func TestUnrelatedChangesPublishNothing(t *testing.T) {
 	}
 }
 
+// TestRouteChangesPublishToItsCallers: a route is looked at for those who call its Service, and for nobody else.
+func TestRouteChangesPublishToItsCallers(t *testing.T) {
+	b := newBig(t, 50, 40)
+	for route, want := range map[int]int{3: keys, 30: 0} {
+		b.next(func(s *crds.Snapshot) { chaos.ChangeRoute(s, route) })
+		if n := b.settle(); n != want {
+			t.Errorf("route %d: %d keys were published, want %d", route, n, want)
+		}
+	}
+	b.next(func(s *crds.Snapshot) {
+		s.HTTPRoutes = slices.Clone(s.HTTPRoutes)
+		s.HTTPRoutes[3] = s.HTTPRoutes[3].DeepCopy()
+		s.HTTPRoutes[3].Annotations = map[string]string{"a": "b"}
+	})
+	if n := b.settle(); n != 0 {
+		t.Errorf("an annotation of a route: %d keys were published", n)
+	}
+}
+
 // keys that are published, and Services that each of them uses.
 const keys, uses = 20, 20
 
@@ -145,10 +164,12 @@ type big struct {
 	turn     int
 }
 
-func newBig(tb testing.TB, services int) *big {
+func newBig(tb testing.TB, services, routes int) *big {
 	tb.Helper()
+	snap := chaos.Big(services)
+	chaos.AddRoutes(snap, routes)
 	b := &big{
-		snap: chaos.Big(services), compiler: compile.NewCompiler(), p: publish.New(cache.New()),
+		snap: snap, compiler: compile.NewCompiler(), p: publish.New(cache.New()),
 		config: compile.Config{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Trust: model.Trust{Bundle: "roots"}},
 	}
 	mesh, _ := b.compiler.Compile(b.snap, b.config)
@@ -171,8 +192,12 @@ func newBig(tb testing.TB, services int) *big {
 
 func (b *big) change(kind string, service int) {
 	i := slices.IndexFunc(chaos.Kinds(), func(k chaos.Kind) bool { return k.Name == kind })
+	b.next(func(s *crds.Snapshot) { chaos.Kinds()[i].Make(s, service) })
+}
+
+func (b *big) next(change func(*crds.Snapshot)) {
 	next := *b.snap
-	chaos.Kinds()[i].Make(&next, service)
+	change(&next)
 	b.snap = &next
 	b.turn++
 }
@@ -187,22 +212,39 @@ func (b *big) settle() int {
 // changed: of a Service that all 20 keys use, or of one that none uses.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
-		m := newBig(b, n)
+		m := newBig(b, n, 0)
 		for _, kind := range chaos.Kinds() {
 			for name, first := range map[string]int{"used": 0, "unused": uses} {
 				b.Run(fmt.Sprintf("%s-%s/%d-services", kind.Name, name, n), func(b *testing.B) {
-					var cpu time.Duration
-					for b.Loop() {
-						m.change(kind.Name, first+m.turn%uses)
-						before := cpuTime()
-						m.settle()
-						cpu += cpuTime() - before
-					}
-					b.ReportMetric(float64(cpu.Microseconds())/float64(b.N), "cpu-us/op")
+					m.measure(b, func() { m.change(kind.Name, first+m.turn%uses) })
 				})
 			}
 		}
 	}
+}
+
+// BenchmarkRouteChange is the same for one HTTPRoute of 1000, dealt out to the
+// Services in turn, so that with 100 Services each has ten.
+func BenchmarkRouteChange(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		m := newBig(b, n, 1000)
+		for name, first := range map[string]int{"used": 0, "unused": uses} {
+			b.Run(fmt.Sprintf("route-%s/%d-services", name, n), func(b *testing.B) {
+				m.measure(b, func() { m.next(func(s *crds.Snapshot) { chaos.ChangeRoute(s, first+m.turn%uses) }) })
+			})
+		}
+	}
+}
+
+func (b *big) measure(tb *testing.B, change func()) {
+	var cpu time.Duration
+	for tb.Loop() {
+		change()
+		before := cpuTime()
+		b.settle()
+		cpu += cpuTime() - before
+	}
+	tb.ReportMetric(float64(cpu.Microseconds())/float64(tb.N), "cpu-us/op")
 }
 
 // cpuTime is the process' user and system time.

@@ -18,6 +18,8 @@ type Sight struct {
 	Service   func(model.Name) *model.Service
 	ServiceAt func(netip.Addr) *model.Service
 	PodAt     func(netip.Addr) *model.Pod
+	// Routing of a Service that routes are attached to.
+	Routing func(model.Name) *model.Routing
 }
 
 // SightOf a whole mesh.
@@ -29,6 +31,7 @@ func SightOf(mesh *model.Mesh) Sight {
 		Service:   look(mesh.Services),
 		ServiceAt: look(mesh.ServicesByAddress),
 		PodAt:     look(mesh.PodsByAddress),
+		Routing:   look(mesh.Routings),
 	}
 }
 
@@ -113,15 +116,25 @@ func Refs(g *model.Gateway) []model.BackendRef {
 	var out []model.BackendRef
 	for _, l := range g.Listeners {
 		for _, h := range l.Hosts {
-			for _, r := range h.Routes {
-				for _, b := range r.Backends {
-					out = append(out, b.Ref)
-				}
-			}
+			out = append(out, refsOf(h.Routes)...)
 		}
 	}
 	slices.SortFunc(out, compareRefs)
 	return slices.Compact(out)
+}
+
+// refsOf are the backends that routes name, in no order.
+func refsOf(routes []model.Route) []model.BackendRef {
+	var out []model.BackendRef
+	for _, r := range routes {
+		for _, b := range r.Backends {
+			out = append(out, b.Ref)
+		}
+		for _, m := range r.Mirrors {
+			out = append(out, m.Ref)
+		}
+	}
+	return out
 }
 
 func compareRefs(a, b model.BackendRef) int {

@@ -32,7 +32,7 @@ func (s Sight) Resolve(address netip.AddrPort) *Destination {
 	if service := s.ServiceAt(ip); service != nil {
 		for i := range service.Ports {
 			if p := &service.Ports[i]; p.Port == address.Port() {
-				return carried(address, &p.Backend)
+				return s.routed(carried(address, &p.Backend), service.Name)
 			}
 		}
 		return refused
@@ -136,6 +136,27 @@ func carried(address netip.AddrPort, b *model.Backend) *Destination {
 		Traffic:  b.Traffic,
 		Origins:  b.Origins,
 	}}
+	return d
+}
+
+// routed is a destination of a Service, with the routes that are attached to it.
+func (s Sight) routed(d *Destination, service model.Name) *Destination {
+	if d.Kind == TCPDestination {
+		return d
+	}
+	routing := s.Routing(service).At(d.Address.Port())
+	if routing == nil {
+		return d
+	}
+	d.Routes, d.Attached = routing.Routes, routing.Origins
+	refs := refsOf(routing.Routes)
+	slices.SortFunc(refs, compareRefs)
+	for _, ref := range slices.Compact(refs) {
+		if b := s.Backend(ref); b != nil && ref != d.Backend {
+			d.Backends = append(d.Backends, b)
+		}
+	}
+	slices.SortFunc(d.Backends, func(a, b *model.Backend) int { return compareRefs(a.Ref, b.Ref) })
 	return d
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/model"
+	"github.com/meshd-io/meshd/pkg/report"
 )
 
 // Key names a kind of proxy: all replicas of one workload.
@@ -50,6 +51,8 @@ type Destination struct {
 	// Backend that TCP is sent to (TCP and Detect), and that Routes name.
 	Backend model.BackendRef
 	Routes  []model.Route
+	// Attached are the objects that Routes are of, where there are any, sorted.
+	Attached []report.Origin
 	// Backends are what Backend and Routes refer to, as far as it exists, sorted by reference.
 	Backends []*model.Backend
 }
