@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/check"
@@ -44,7 +45,7 @@ type gatherer struct {
 
 func newGatherer(config *rest.Config, namespace string) (*gatherer, error) {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, meshv1a1.AddToScheme, apiextensionsv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, meshv1a1.AddToScheme, apiextensionsv1.AddToScheme, gwv1.Install} {
 		if err := add(s); err != nil {
 			return nil, err
 		}

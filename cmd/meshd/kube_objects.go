@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/check"
 	"github.com/meshd-io/meshd/pkg/report"
+	"github.com/meshd-io/meshd/pkg/status"
 )
 
 // policies reads the objects of meshd's own kinds with their conditions.
@@ -35,7 +39,7 @@ func (g *gatherer) policies(ctx context.Context) error {
 		g.addObject("CertificateAuthority", o, o.Status.ObservedGeneration, o.Status.Conditions)
 	}
 	for _, read := range []func(context.Context) error{
-		g.peerAuthentications, g.requestAuthentications, g.authorizationPolicies, g.trafficPolicies, g.workloads,
+		g.peerAuthentications, g.requestAuthentications, g.authorizationPolicies, g.trafficPolicies, g.workloads, g.httpRoutes,
 	} {
 		if err := read(ctx); err != nil {
 			return err
@@ -87,6 +91,22 @@ func (g *gatherer) workloads(ctx context.Context) error {
 			g.addPolicy("Workload", &o, o.Status)
 		}
 	})
+}
+
+// httpRoutes are those with a parent of the mesh's, where the cluster knows the kind.
+func (g *gatherer) httpRoutes(ctx context.Context) error {
+	var list gwv1.HTTPRouteList
+	err := g.pages(ctx, &list, func() {
+		for _, o := range list.Items {
+			if observed, conditions, ours := status.OfRoute(&o); ours {
+				g.addObject("HTTPRoute", &o, observed, conditions)
+			}
+		}
+	})
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 func (g *gatherer) addPolicy(kind string, o metav1.Object, status meshv1a1.PolicyStatus) {

@@ -39,6 +39,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 )
@@ -225,7 +226,7 @@ func (c *Cluster) log() string {
 // Scheme has Kubernetes' kinds, meshd's and CustomResourceDefinition.
 func Scheme() *runtime.Scheme {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, meshv1a1.AddToScheme, apiextensionsv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, meshv1a1.AddToScheme, apiextensionsv1.AddToScheme, gwv1.Install} {
 		if err := add(s); err != nil {
 			panic(err) // the program's own types
 		}

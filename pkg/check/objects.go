@@ -12,7 +12,7 @@ import (
 // is to be said against one.
 func objects(f *Facts) verdict {
 	v := verdict{well: fmt.Sprintf("%d have nothing against them", len(f.Objects))}
-	var unseen, refused, unresolved, rejected, pending, other []string
+	var unseen, refused, unresolved, rejected, pending, partial, other []string
 	told := map[report.Object]bool{}
 	for _, o := range f.Objects {
 		told[o.Object] = true
@@ -21,10 +21,13 @@ func objects(f *Facts) verdict {
 			continue
 		}
 		for _, c := range o.Conditions {
+			text := fmt.Sprintf("%s (%s: %s)", o, c.Reason, c.Message)
+			if c.Type == string(report.PartiallyInvalid) && c.Status == metav1.ConditionTrue {
+				partial = append(partial, text)
+			}
 			if c.Status != metav1.ConditionFalse {
 				continue
 			}
-			text := fmt.Sprintf("%s (%s: %s)", o, c.Reason, c.Message)
 			switch report.Condition(c.Type) {
 			case report.Accepted:
 				refused = append(refused, text)
@@ -51,6 +54,7 @@ func objects(f *Facts) verdict {
 	v.addEach(Fail, "not accepted", cure, refused)
 	v.addEach(Fail, "references that lead nowhere", cure, unresolved)
 	v.addEach(Fail, "refused by a proxy; the last good version stays in force", cure, rejected)
+	v.addEach(Warn, "only in part in force", cure, partial)
 	v.addEach(Warn, "not acknowledged by every proxy yet", "wait a moment; if it stays so, see the proxies that are named", pending)
 	v.addEach(Warn, "meshd has not spoken of the newest generation", "wait a moment; if it stays so, see the log of meshd's leader", unseen)
 	v.addEach(Warn, "findings", cure, other)

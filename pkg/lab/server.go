@@ -203,7 +203,7 @@ func rank(o crds.Object) int {
 // effect tells of kinds that the lab keeps and does nothing with.
 func effect(kind string) string {
 	switch kind {
-	case "Namespace", "ServiceAccount", "Service", "EndpointSlice", "Pod", "Secret", "ConfigMap", "Ingress", "IngressClass",
+	case "Namespace", "ServiceAccount", "Service", "EndpointSlice", "Pod", "Secret", "ConfigMap", "Ingress", "IngressClass", "HTTPRoute",
 		"Deployment", "StatefulSet", "DaemonSet", "Job",
 		"MeshConfig", "CertificateAuthority", "PeerAuthentication", "RequestAuthentication",
 		"AuthorizationPolicy", "TrafficPolicy", "Workload":

@@ -130,7 +130,7 @@ func unsynced(s console.State) []string {
 func compiled(kind string) bool {
 	switch kind {
 	case "MeshConfig", "CertificateAuthority", "PeerAuthentication", "RequestAuthentication",
-		"AuthorizationPolicy", "TrafficPolicy", "Workload", "Ingress":
+		"AuthorizationPolicy", "TrafficPolicy", "Workload", "Ingress", "HTTPRoute":
 		return true
 	}
 	return false

@@ -34,7 +34,8 @@ type Desired struct {
 	Generation int64
 	Conditions []metav1.Condition
 	// Shown is the status for the console, Written for the API server (nil: nothing
-	// is written). They differ for an Ingress, whose API has no conditions.
+	// is written). They differ for an Ingress, whose API has no conditions, and for a
+	// route, whose API has them for each parent only.
 	Shown, Written any
 	// Live is the status that the object has in the snapshot.
 	Live any
@@ -70,6 +71,9 @@ func All(snapshot *crds.Snapshot, facts Facts) []Desired {
 	}
 	for _, o := range snapshot.Ingresses {
 		r.ingress(o)
+	}
+	for _, o := range snapshot.HTTPRoutes {
+		r.httpRoute(o)
 	}
 	slices.SortFunc(r.out, func(a, b Desired) int { return a.Compare(b.Object) })
 	return r.out

@@ -27,8 +27,11 @@ func resources(kind string) (schema.GroupVersionResource, bool) {
 	if r, ok := own[kind]; ok {
 		return meshv1a1.GroupVersion.WithResource(r), true
 	}
-	if kind == "Ingress" {
+	switch kind {
+	case "Ingress":
 		return schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses"}, true
+	case "HTTPRoute":
+		return schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}, true
 	}
 	return schema.GroupVersionResource{}, false
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
@@ -76,6 +78,11 @@ apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {namespace: NS, name: a}
 spec: {ingressClassName: meshd, defaultBackend: {service: {name: s, port: {number: 80}}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {namespace: NS, name: a}
+spec: {parentRefs: [{name: edge}, {group: "", kind: Service, name: s}, {group: "", kind: Service, name: t}], rules: [{backendRefs: [{name: s, port: 80}]}]}
 `
 
 // bench is a namespace with one object of each kind.
@@ -87,6 +94,11 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	c := cluster.Get(t)
+	theirs, err := crds.UpstreamDefinitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.InstallCRDs(t, theirs...)
 	b := &bench{Cluster: c, api: c.Client(t), namespace: c.Namespace(t, nil)}
 	for doc := range strings.SplitSeq(everyKind, "---\n") {
 		o := &unstructured.Unstructured{}
@@ -111,6 +123,7 @@ func (b *bench) snapshot(t *testing.T) *crds.Snapshot {
 		TrafficPolicies:        list[meshv1a1.TrafficPolicy](t, b, &meshv1a1.TrafficPolicyList{}),
 		Workloads:              list[meshv1a1.Workload](t, b, &meshv1a1.WorkloadList{}),
 		Ingresses:              list[networkingv1.Ingress](t, b, &networkingv1.IngressList{}),
+		HTTPRoutes:             list[gwv1.HTTPRoute](t, b, &gwv1.HTTPRouteList{}),
 	}
 }
 
@@ -247,6 +260,59 @@ func TestOthersConditionsStay(t *testing.T) {
 	}
 	if b.apply(t, s, b.desired(t, synced, now)) != 0 {
 		t.Error("written again because of another's condition")
+	}
+}
+
+// TestOtherControllersParentsStay: a route's status is one list for all controllers.
+func TestOtherControllersParentsStay(t *testing.T) {
+	b := newBench(t)
+	route := func() *gwv1.HTTPRoute {
+		o := &gwv1.HTTPRoute{}
+		if err := b.api.Get(context.Background(), client.ObjectKey{Namespace: b.namespace, Name: "a"}, o); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	controllers := func(o *gwv1.HTTPRoute) (out []string) {
+		for _, p := range o.Status.Parents {
+			out = append(out, string(p.ControllerName)+" "+string(p.ParentRef.Name))
+		}
+		return out
+	}
+	s := b.server(t, b.Config)
+	b.apply(t, s, b.desired(t, synced, then))
+	o := route()
+	o.Status.Parents = append(o.Status.Parents, gwv1.RouteParentStatus{
+		ParentRef: o.Spec.ParentRefs[0], ControllerName: "example.com/edge",
+		Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: then}},
+	})
+	if err := b.api.Status().Update(context.Background(), o, client.FieldOwner("edge")); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.apply(t, s, b.desired(t, synced, now)); n != 0 {
+		t.Errorf("%d are written again because of another's entry", n)
+	}
+	b.apply(t, s, b.desired(t, Progress{Total: 1, Laggards: []string{"shop/a"}}, now))
+	if got, want := controllers(route()), []string{"meshd.io/mesh s", "meshd.io/mesh t", "example.com/edge edge"}; !slices.Equal(got, want) {
+		t.Errorf("parents %v, want %v", got, want)
+	}
+	o = route()
+	o.Spec.ParentRefs = o.Spec.ParentRefs[:2]
+	if err := b.api.Update(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	b.apply(t, s, b.desired(t, synced, now))
+	if got, want := controllers(route()), []string{"meshd.io/mesh s", "example.com/edge edge"}; !slices.Equal(got, want) {
+		t.Errorf("parents %v, want %v", got, want)
+	}
+	o = route()
+	o.Spec.ParentRefs = o.Spec.ParentRefs[:1]
+	if err := b.api.Update(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	b.apply(t, s, b.desired(t, synced, now))
+	if got, want := controllers(route()), []string{"example.com/edge edge"}; !slices.Equal(got, want) {
+		t.Errorf("parents %v, want %v", got, want)
 	}
 }
 
@@ -393,6 +459,7 @@ var rules = []rbacv1.PolicyRule{
 		"meshconfigs/status", "certificateauthorities/status", "peerauthentications/status", "requestauthentications/status",
 		"authorizationpolicies/status", "trafficpolicies/status", "workloads/status"}},
 	{APIGroups: []string{"networking.k8s.io"}, Verbs: []string{"patch"}, Resources: []string{"ingresses/status"}},
+	{APIGroups: []string{"gateway.networking.k8s.io"}, Verbs: []string{"patch"}, Resources: []string{"httproutes/status"}},
 }
 
 func TestRights(t *testing.T) {

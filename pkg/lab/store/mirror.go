@@ -22,7 +22,7 @@ const ExternalAddresses = "lab.meshd.io/external-addresses"
 // mirrored are the kinds that meshd reads.
 func mirrored(kind string) bool {
 	switch kind {
-	case "Namespace", "ServiceAccount", "Service", "EndpointSlice", "Pod", "Secret", "Ingress", "IngressClass",
+	case "Namespace", "ServiceAccount", "Service", "EndpointSlice", "Pod", "Secret", "Ingress", "IngressClass", "HTTPRoute",
 		"MeshConfig", "CertificateAuthority", "PeerAuthentication", "RequestAuthentication",
 		"AuthorizationPolicy", "TrafficPolicy", "Workload":
 		return true
