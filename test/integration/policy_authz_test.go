@@ -16,6 +16,7 @@ func TestPolicies(t *testing.T) {
 		{name: "peers", manifest: policyPods, test: testPeers},
 		{name: "traffic", manifest: policyPods, test: testTraffic},
 		{name: "ingress", manifest: policyPods, test: testIngress},
+		{name: "routes", manifest: routePods, test: testRoutes},
 	} {
 		t.Run(f.name, func(t *testing.T) { l.run(t, f) })
 	}
