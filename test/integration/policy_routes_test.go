@@ -94,7 +94,9 @@ func routeWeights(w *world) {
 }
 
 func routeMatches(w *world) {
-	v2 := func(match string) string { return `{matches: [` + match + `], backendRefs: [{name: shop-v2, port: 80}]}` }
+	v2 := func(match string) string {
+		return `{matches: [` + match + `], backendRefs: [{name: shop-v2, port: 80}]}`
+	}
 	with := func(name, value string) question {
 		return question{URL: shopURL, Headers: http.Header{name: {value}}}
 	}
