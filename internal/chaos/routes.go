@@ -20,7 +20,7 @@ func (c *Mesh) newHTTPRoute(m metav1.ObjectMeta) *gwv1.HTTPRoute {
 			ref.Port = new(gwv1.PortNumber(c.port()))
 		case c.chance(10):
 			ref.SectionName = new(gwv1.SectionName("http"))
-		case c.chance(10):
+		case c.chance(40):
 			ref.Namespace = new(gwv1.Namespace(c.namespace()))
 		case c.chance(10):
 			ref.Group, ref.Kind = nil, nil

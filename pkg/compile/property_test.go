@@ -52,14 +52,15 @@ type flat struct {
 	Services          map[model.Name]*model.Service
 	ServicesByAddress map[netip.Addr]*model.Service
 	Gateways          map[model.WorkloadKey]*model.Gateway
-	Routings          map[model.Name]*model.Routing
+	Routings          map[model.RoutingKey]*model.Routing
+	Consumed          map[string]*model.Consumed
 }
 
 func flatten(m *model.Mesh) flat {
 	return flat{
 		m.Settings, m.Trust, maps.Collect(m.Workloads.All()), maps.Collect(m.Pods.All()), maps.Collect(m.PodsByAddress.All()),
 		maps.Collect(m.Services.All()), maps.Collect(m.ServicesByAddress.All()), maps.Collect(m.Gateways.All()),
-		maps.Collect(m.Routings.All()),
+		maps.Collect(m.Routings.All()), maps.Collect(m.Consumed.All()),
 	}
 }
 

@@ -117,6 +117,11 @@ func scalar(v any) (string, bool) {
 		return fmt.Sprintf("%s:%d", v.Service, v.Port), true
 	case time.Duration:
 		return v.String(), true
+	case model.RoutingKey:
+		if v.Client != "" {
+			return v.Service.String() + " for " + v.Client, true
+		}
+		return v.Service.String(), true
 	case model.Name:
 		return v.String(), true
 	case netip.Addr:

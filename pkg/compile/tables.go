@@ -33,7 +33,8 @@ type tables struct {
 	servicesEdit          *model.MapEdit[model.Name, *model.Service]
 	servicesByAddressEdit *model.MapEdit[netip.Addr, *model.Service]
 	gatewaysEdit          *model.MapEdit[model.WorkloadKey, *model.Gateway]
-	routingsEdit          *model.MapEdit[model.Name, *model.Routing]
+	routingsEdit          *model.MapEdit[model.RoutingKey, *model.Routing]
+	consumedEdit          *model.MapEdit[string, *model.Consumed]
 }
 
 // sources are the objects of the snapshot, read one by one.
@@ -155,6 +156,7 @@ func (t *tables) publish() {
 	t.servicesEdit = editOf(t.service)
 	t.servicesByAddressEdit = editOf(t.serviceAt)
 	t.routingsEdit = editOf(t.routing)
+	t.consumedEdit = editOf(t.consumed)
 	t.gatewaysEdit = model.Map[model.WorkloadKey, *model.Gateway]{}.Edit()
 	t.gateway.Watch(func(_ struct{}, old *model.Gateway, was bool, g *model.Gateway, is bool) {
 		if was {
@@ -183,7 +185,7 @@ func (t *tables) mesh() *model.Mesh {
 	return &model.Mesh{
 		Workloads: t.workloadsEdit.Map(), Pods: t.podsEdit.Map(), PodsByAddress: t.podsByAddressEdit.Map(),
 		Services: t.servicesEdit.Map(), ServicesByAddress: t.servicesByAddressEdit.Map(), Gateways: t.gatewaysEdit.Map(),
-		Routings: t.routingsEdit.Map(),
+		Routings: t.routingsEdit.Map(), Consumed: t.consumedEdit.Map(),
 	}
 }
 

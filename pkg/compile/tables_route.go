@@ -9,7 +9,9 @@ import (
 // routeTables are the routes that are attached to Services.
 type routeTables struct {
 	bound   *memo.Table[model.Name, *gatewayapi.Bound]
-	routing *memo.Table[model.Name, *model.Routing]
+	routing *memo.Table[model.RoutingKey, *model.Routing]
+	// consumed by namespace of the clients.
+	consumed *memo.Table[string, *model.Consumed]
 }
 
 // routes are bound to the Services that they name, and put in order for each Service.
@@ -37,21 +39,35 @@ func (t *tables) routes() {
 	})
 	memo.Follow(t.bound, read)
 
-	boundTo := memo.NewIndex(t.bound, model.Name.Compare, func(name model.Name, b *gatewayapi.Bound, emit memo.Emit[model.Name, model.Name, *gatewayapi.Bound]) {
-		for _, service := range b.Services() {
-			emit(service, name, b)
+	boundTo := memo.NewIndex(t.bound, model.Name.Compare, func(name model.Name, b *gatewayapi.Bound, emit memo.Emit[model.RoutingKey, model.Name, *gatewayapi.Bound]) {
+		for _, key := range b.Routings() {
+			emit(key, name, b)
 		}
 	})
-	t.routing = memo.NewTable(t.graph, func(r *memo.Run, service model.Name) (*model.Routing, bool) {
+	t.routing = memo.NewTable(t.graph, func(r *memo.Run, key model.RoutingKey) (*model.Routing, bool) {
 		var bound []*gatewayapi.Bound
-		for _, m := range boundTo.Get(r, service) {
+		for _, m := range boundTo.Get(r, key) {
 			bound = append(bound, m.Value)
 		}
 		if len(bound) == 0 {
 			return nil, false
 		}
-		traffic, _ := t.serviceTraffic.Get(r, service)
-		return gatewayapi.Compile(service, bound, traffic.Carriage.Traffic), true
+		traffic, _ := t.serviceTraffic.Get(r, key.Service)
+		return gatewayapi.Compile(key, bound, traffic.Carriage.Traffic), true
 	})
 	memo.FollowGroups(t.routing, boundTo)
+
+	consumedBy := memo.NewIndex(t.routing, model.Name.Compare, func(key model.RoutingKey, _ *model.Routing, emit memo.Emit[string, model.Name, struct{}]) {
+		if key.Client != "" {
+			emit(key.Client, key.Service, struct{}{})
+		}
+	})
+	t.consumed = memo.NewTable(t.graph, func(r *memo.Run, namespace string) (*model.Consumed, bool) {
+		out := &model.Consumed{}
+		for _, m := range consumedBy.Get(r, namespace) {
+			out.Services = append(out.Services, m.Key)
+		}
+		return out, len(out.Services) > 0
+	})
+	memo.FollowGroups(t.consumed, consumedBy)
 }

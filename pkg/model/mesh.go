@@ -27,8 +27,10 @@ type Mesh struct {
 	ServicesByAddress Map[netip.Addr, *Service]
 	// Gateways by the key of their workload.
 	Gateways Map[WorkloadKey, *Gateway]
-	// Routings by the Service that routes are attached to.
-	Routings Map[Name, *Routing]
+	// Routings by the Service that routes are attached to, and by whose they are.
+	Routings Map[RoutingKey, *Routing]
+	// Consumed, by namespace, are the Services to which its own routes are attached from outside.
+	Consumed Map[string, *Consumed]
 }
 
 // Name is a namespaced name.

@@ -1,6 +1,36 @@
 package model
 
-import "github.com/meshd-io/meshd/pkg/report"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/meshd-io/meshd/pkg/report"
+)
+
+// RoutingKey names the routes of a Service: those of its own namespace, which
+// are for every client, or those that another namespace has for its own clients.
+type RoutingKey struct {
+	Service Name
+	// Client is the namespace of the clients; "" is everyone.
+	Client string
+}
+
+// Compare orders by Service, then client.
+func (k RoutingKey) Compare(l RoutingKey) int {
+	return cmp.Or(k.Service.Compare(l.Service), cmp.Compare(k.Client, l.Client))
+}
+
+// Consumed are Services to which a namespace has routes of its own.
+type Consumed struct{ Services []Name } // sorted
+
+// Has reports whether a Service is among them; none are in nil.
+func (c *Consumed) Has(service Name) bool {
+	if c == nil {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(c.Services, service, Name.Compare)
+	return found
+}
 
 // Routing is what becomes of requests to a Service that routes are attached to.
 type Routing struct {

@@ -15,6 +15,7 @@ func testRoutes(w *world) {
 	w.part("shifts under load", routeShifts)
 	w.part("timeouts", routeTimeouts)
 	w.part("undeclared", routeUndeclared)
+	w.part("of a consumer", routeOfConsumer)
 	w.part("refused", routeRefused)
 }
 
@@ -225,6 +226,36 @@ func routeUndeclared(w *world) {
 		if got := w.versions(40, get(shopURL)); len(got) != 2 {
 			w.Errorf("port 80: %v, want both versions", got)
 		}
+	})
+}
+
+// routeOfConsumer: a route to another namespace's Service is for the clients of
+// its own namespace, instead of the Service's own routes; the others keep these.
+func routeOfConsumer(w *world) {
+	consumer := strings.ReplaceAll(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop, namespace: features}
+spec:
+  parentRefs: [{group: "", kind: Service, name: shop, namespace: NS}]
+  rules: [{backendRefs: [{name: shop-v2, namespace: NS, port: 80}]}]
+`, "NS", w.ns)
+	far := "http://shop." + w.ns + "/x"
+	answers := func(version string) {
+		w.Helper()
+		for range 4 {
+			if r := w.get(client, far); !strings.HasPrefix(r.Seen.Pod, version) {
+				w.Errorf("the client in namespace features is answered by %q (%d), want %s", r.Seen.Pod, r.Code, version)
+			}
+		}
+	}
+	w.with(httpRoute(`{backendRefs: [{name: shop-v1, port: 80}]}`), func() {
+		answers("shop-v1")
+		w.with(consumer, func() {
+			answers("shop-v2")
+			w.all("shop-v1", get(shopURL))
+		})
+		answers("shop-v1")
 	})
 }
 

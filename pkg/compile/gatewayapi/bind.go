@@ -118,8 +118,8 @@ type Bound struct {
 
 // attachment is to some ports of a Service.
 type attachment struct {
-	service model.Name
-	ports   []uint16 // sorted
+	to    model.RoutingKey
+	ports []uint16 // sorted
 }
 
 // boundRule is a rule with its backends.
@@ -129,12 +129,12 @@ type boundRule struct {
 	mirrors  []model.Mirror
 }
 
-// Services are those that the route is attached to, each once.
-func (b *Bound) Services() []model.Name {
-	var out []model.Name
+// Routings are those that the route is a part of, each once.
+func (b *Bound) Routings() []model.RoutingKey {
+	var out []model.RoutingKey
 	for _, a := range b.attachments {
-		if !slices.Contains(out, a.service) {
-			out = append(out, a.service)
+		if !slices.Contains(out, a.to) {
+			out = append(out, a.to)
 		}
 	}
 	return out
@@ -167,11 +167,6 @@ func (b *binder) attach(p parent) {
 	refuse := func(sub, format string, args ...any) {
 		b.findings = append(b.findings, object.Refused(b.route.origin, report.NoMatchingParent, p.field+sub, format, args...))
 	}
-	if p.service.Namespace != b.route.origin.Namespace {
-		b.findings = append(b.findings, object.Refused(b.route.origin, report.UnsupportedValue, p.field+".namespace",
-			"this version of meshd attaches a route to Services of its own namespace only: write it in namespace %s", p.service.Namespace))
-		return
-	}
 	s := b.front(p.service)
 	switch {
 	case s == nil:
@@ -181,7 +176,10 @@ func (b *binder) attach(p parent) {
 		refuse(".name", "Service %s is headless: there is no address of it that a route could be for", p.service)
 		return
 	}
-	named, out := 0, attachment{service: p.service}
+	named, out := 0, attachment{to: model.RoutingKey{Service: p.service}}
+	if own := b.route.origin.Namespace; p.service.Namespace != own {
+		out.to.Client = own // a consumer's, who has a say over their own clients
+	}
 	for _, port := range s.Ports {
 		if (p.port != 0 && p.port != port.Port) || (p.section != "" && p.section != port.Name) {
 			continue

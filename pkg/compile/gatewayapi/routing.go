@@ -19,13 +19,13 @@ const (
 // maxBackoff is how many times longer than the first pause between two tries the longest may be.
 const maxBackoff = 10
 
-// Compile makes the routing of a Service of all that is bound to it; t is how
-// the Service is called where the routes do not say it.
-func Compile(service model.Name, bound []*Bound, t model.Traffic) *model.Routing {
+// Compile makes a routing of all that is bound to it; t is how the Service is
+// called where the routes do not say it.
+func Compile(key model.RoutingKey, bound []*Bound, t model.Traffic) *model.Routing {
 	ports := map[uint16][]*Bound{}
 	for _, b := range bound {
 		for _, a := range b.attachments {
-			if a.service != service {
+			if a.to != key {
 				continue
 			}
 			for _, port := range a.ports {

@@ -68,18 +68,22 @@ func httpRouteCases() map[string]testCase {
 			Retry: model.Retry{Attempts: 2, On: []model.RetryOn{model.ConnectFailure}, Codes: []uint32{503}, NonIdempotent: true, BackoffBase: 50 * time.Millisecond},
 		}}),
 		"httproute-undeclared": accounts(shop(second, func(m *model.Mesh) {
-			set(&m.Routings, model.Name{Namespace: "shop", Name: "misc"}, &model.Routing{Ports: []model.PortRouting{{Port: 7000, Routes: []model.Route{
+			set(&m.Routings, routingOf("misc"), &model.Routing{Ports: []model.PortRouting{{Port: 7000, Routes: []model.Route{
 				{Name: "HTTPRoute/shop/misc|rules[0].matches[0]", Match: model.RouteMatch{Path: "/"}, Nowhere: 500, Backends: to(cards), Origins: []report.Origin{object("HTTPRoute", "misc")}},
 			}, Origins: []report.Origin{object("HTTPRoute", "misc")}}}})
 		}), "10.96.0.30:7000"),
 		"httproute-other-port": accounts(shop(second, func(m *model.Mesh) {
-			set(&m.Routings, model.Name{Namespace: "shop", Name: "loans-svc"}, &model.Routing{Ports: []model.PortRouting{{Port: 1}}})
+			set(&m.Routings, routingOf("loans-svc"), &model.Routing{Ports: []model.PortRouting{{Port: 1}}})
 		}), loansAddress),
 	}
 }
 
 func refTo(service string) model.BackendRef {
 	return model.BackendRef{Service: model.Name{Namespace: "shop", Name: service}, Port: loansPort}
+}
+
+func routingOf(service string) model.RoutingKey {
+	return model.RoutingKey{Service: model.Name{Namespace: "shop", Name: service}}
 }
 
 func rewritten(path string, to model.Rewrite) model.Route {
@@ -103,7 +107,7 @@ func routed(routes ...model.Route) testCase {
 		}
 	}
 	return accounts(shop(second, func(m *model.Mesh) {
-		set(&m.Routings, model.Name{Namespace: "shop", Name: "loans-svc"}, &model.Routing{
+		set(&m.Routings, routingOf("loans-svc"), &model.Routing{
 			Ports: []model.PortRouting{{Port: loansPort, Routes: routes, Origins: []report.Origin{origin}}},
 		})
 	}), loansAddress)

@@ -29,7 +29,8 @@ type Publisher struct {
 	services   *memo.Table[model.Name, *model.Service]
 	servicesAt *memo.Table[netip.Addr, *model.Service]
 	podsAt     *memo.Table[netip.Addr, *model.Pod]
-	routings   *memo.Table[model.Name, *model.Routing]
+	routings   *memo.Table[model.RoutingKey, *model.Routing]
+	consumed   *memo.Table[string, *model.Consumed]
 
 	published int
 	findings  []report.Finding
@@ -40,6 +41,14 @@ type part struct {
 	address        netip.AddrPort   // of a sidecar's destination
 	backend        model.BackendRef // of a gateway
 	podCertificate bool
+	// client is the namespace that has routes of its own to the destination; "" is any other.
+	client string
+}
+
+// place is an address as the clients of a namespace see it; "" are those without routes of their own.
+type place struct {
+	address netip.AddrPort
+	client  string
 }
 
 // New publishes nothing yet.
@@ -57,7 +66,8 @@ func New(c *cache.Cache) *Publisher {
 	p.services = lookUp(g, func() model.Map[model.Name, *model.Service] { return p.mesh.Services })
 	p.servicesAt = lookUp(g, func() model.Map[netip.Addr, *model.Service] { return p.mesh.ServicesByAddress })
 	p.podsAt = lookUp(g, func() model.Map[netip.Addr, *model.Pod] { return p.mesh.PodsByAddress })
-	p.routings = lookUp(g, func() model.Map[model.Name, *model.Routing] { return p.mesh.Routings })
+	p.routings = lookUp(g, func() model.Map[model.RoutingKey, *model.Routing] { return p.mesh.Routings })
+	p.consumed = lookUp(g, func() model.Map[string, *model.Consumed] { return p.mesh.Consumed })
 	p.translations()
 	return p
 }
@@ -71,14 +81,14 @@ func lookUp[K, V comparable](g *memo.Graph, current func() model.Map[K, V]) *mem
 
 // translations are the tables from the mesh to the cache.
 func (p *Publisher) translations() {
-	destinations := memo.NewTable(p.graph, func(r *memo.Run, a netip.AddrPort) (*scope.Destination, bool) {
-		return p.sight(r).Resolve(a), true
+	destinations := memo.NewTable(p.graph, func(r *memo.Run, at place) (*scope.Destination, bool) {
+		return p.sight(r).Resolve(at.address, at.client), true
 	})
 	backends := memo.NewTable(p.graph, func(r *memo.Run, ref model.BackendRef) (*model.Backend, bool) {
 		b := p.sight(r).Backend(ref)
 		return b, b != nil
 	})
-	destination := func(r *memo.Run, of part) *scope.Destination { return read(r, destinations, of.address) }
+	destination := func(r *memo.Run, of part) *scope.Destination { return read(r, destinations, place{of.address, of.client}) }
 	frames := p.frames(destination)
 	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (*cache.Translation, bool) {
 		if of.address.IsValid() {
@@ -112,8 +122,9 @@ func (p *Publisher) translations() {
 			return nil, false
 		}
 		all := []*cache.Translation{read(r, bases, key)}
+		client := p.clients(r, key.Namespace)
 		for a := range read(r, addresses, key).All() {
-			all = append(all, read(r, parts, part{address: a, podCertificate: key.PodCertificate}))
+			all = append(all, read(r, parts, part{address: a, podCertificate: key.PodCertificate, client: client(a)}))
 		}
 		for _, b := range read(r, views, key).Backends {
 			all = append(all, read(r, parts, part{backend: b.Ref, podCertificate: key.PodCertificate}))
@@ -135,11 +146,11 @@ func (p *Publisher) translations() {
 // views are Views without destinations, and with no more than the references
 // of backends: endpoints that change do not change them.
 func (p *Publisher) views(
-	destinations *memo.Table[netip.AddrPort, *scope.Destination], backends *memo.Table[model.BackendRef, *model.Backend],
+	destinations *memo.Table[place, *scope.Destination], backends *memo.Table[model.BackendRef, *model.Backend],
 	addresses *memo.Table[scope.Key, scope.Demand],
 ) *memo.Table[scope.Key, *scope.View] {
 	http := memo.NewTable(p.graph, func(r *memo.Run, a netip.AddrPort) (struct{}, bool) {
-		return struct{}{}, read(r, destinations, a).Kind == scope.HTTPDestination
+		return struct{}{}, read(r, destinations, place{address: a}).Kind == scope.HTTPDestination
 	})
 	exists := memo.NewTable(p.graph, func(r *memo.Run, ref model.BackendRef) (struct{}, bool) {
 		_, ok := backends.Get(r, ref)
@@ -162,6 +173,20 @@ func (p *Publisher) views(
 	})
 }
 
+// clients tells at which addresses a namespace's clients have routes of their own.
+func (p *Publisher) clients(r *memo.Run, namespace string) func(netip.AddrPort) string {
+	consumed := read(r, p.consumed, namespace)
+	return func(a netip.AddrPort) string {
+		if consumed == nil {
+			return ""
+		}
+		if s := read(r, p.servicesAt, a.Addr()); s == nil || !consumed.Has(s.Name) {
+			return ""
+		}
+		return namespace
+	}
+}
+
 func (p *Publisher) check(rs envoy.Resources) *cache.Translation {
 	t := p.cache.Check(rs)
 	return &t
@@ -179,7 +204,7 @@ func (p *Publisher) sight(r *memo.Run) scope.Sight {
 		Service:   func(n model.Name) *model.Service { return read(r, p.services, n) },
 		ServiceAt: func(a netip.Addr) *model.Service { return read(r, p.servicesAt, a) },
 		PodAt:     func(a netip.Addr) *model.Pod { return read(r, p.podsAt, a) },
-		Routing:   func(n model.Name) *model.Routing { return read(r, p.routings, n) },
+		Routing:   func(k model.RoutingKey) *model.Routing { return read(r, p.routings, k) },
 	}
 }
 
@@ -200,6 +225,7 @@ func (p *Publisher) Mesh(mesh *model.Mesh) {
 	invalidate(p.servicesAt, mesh.ServicesByAddress, old.ServicesByAddress)
 	invalidate(p.podsAt, mesh.PodsByAddress, old.PodsByAddress)
 	invalidate(p.routings, mesh.Routings, old.Routings)
+	invalidate(p.consumed, mesh.Consumed, old.Consumed)
 	switch {
 	case !mesh.Settings.ScopeAll:
 		p.everything.Delete(struct{}{})

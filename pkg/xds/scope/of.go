@@ -19,7 +19,7 @@ type Sight struct {
 	ServiceAt func(netip.Addr) *model.Service
 	PodAt     func(netip.Addr) *model.Pod
 	// Routing of a Service that routes are attached to.
-	Routing func(model.Name) *model.Routing
+	Routing func(model.RoutingKey) *model.Routing
 }
 
 // SightOf a whole mesh.
@@ -60,7 +60,7 @@ func Of(mesh *model.Mesh, key Key, demand Demand) *View {
 		demand = demand.And(All(mesh))
 	}
 	for _, address := range demand.addresses {
-		d := s.Resolve(address)
+		d := s.Resolve(address, key.Namespace)
 		view.Destinations = append(view.Destinations, d)
 		if d.Kind == HTTPDestination && demand.HasPromoted(address) {
 			view.Promoted = append(view.Promoted, address)
@@ -69,9 +69,10 @@ func Of(mesh *model.Mesh, key Key, demand Demand) *View {
 	return view
 }
 
-// Resolve says how connections to an address are carried, without asking for it.
-func Resolve(mesh *model.Mesh, address netip.AddrPort) *Destination {
-	return SightOf(mesh).Resolve(address)
+// Resolve says how connections of a namespace's clients to an address are
+// carried, without asking for it.
+func Resolve(mesh *model.Mesh, address netip.AddrPort, client string) *Destination {
+	return SightOf(mesh).Resolve(address, client)
 }
 
 // Own is what a proxy sees of its own: a View without destinations, backends and trust.

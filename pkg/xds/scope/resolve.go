@@ -21,8 +21,8 @@ const (
 // defaultRoute is the name of the route that a destination has without any route object.
 const defaultRoute = "default"
 
-// Resolve says what is behind an address.
-func (s Sight) Resolve(address netip.AddrPort) *Destination {
+// Resolve says what is behind an address for the clients of a namespace.
+func (s Sight) Resolve(address netip.AddrPort, client string) *Destination {
 	address = Plain(address)
 	ip := address.Addr()
 	refused := &Destination{Address: address, Kind: Refused}
@@ -32,7 +32,7 @@ func (s Sight) Resolve(address netip.AddrPort) *Destination {
 	if service := s.ServiceAt(ip); service != nil {
 		for i := range service.Ports {
 			if p := &service.Ports[i]; p.Port == address.Port() {
-				return s.routed(carried(address, &p.Backend), service.Name)
+				return s.routed(carried(address, &p.Backend), service.Name, client)
 			}
 		}
 		return refused
@@ -139,12 +139,19 @@ func carried(address netip.AddrPort, b *model.Backend) *Destination {
 	return d
 }
 
-// routed is a destination of a Service, with the routes that are attached to it.
-func (s Sight) routed(d *Destination, service model.Name) *Destination {
+// routed is a destination of a Service, with the routes that are attached to it:
+// the client's own, and otherwise the Service's.
+func (s Sight) routed(d *Destination, service model.Name, client string) *Destination {
 	if d.Kind == TCPDestination {
 		return d
 	}
-	routing := s.Routing(service).At(d.Address.Port())
+	var routing *model.PortRouting
+	if client != "" {
+		routing = s.Routing(model.RoutingKey{Service: service, Client: client}).At(d.Address.Port())
+	}
+	if routing == nil {
+		routing = s.Routing(model.RoutingKey{Service: service}).At(d.Address.Port())
+	}
 	if routing == nil {
 		return d
 	}

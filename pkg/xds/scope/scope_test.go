@@ -112,7 +112,7 @@ func TestResolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := scope.Resolve(mesh(), a); got.Kind != want {
+		if got := scope.Resolve(mesh(), a, "shop"); got.Kind != want {
 			t.Errorf("%s is of kind %d, want %d", address, got.Kind, want)
 		}
 	}

@@ -44,7 +44,8 @@ const (
 )
 
 // Destination is a demanded address, resolved, with all that its traffic needs.
-// It is the same for every proxy.
+// It is the same for every proxy, but for those of namespaces that have routes
+// of their own to it.
 type Destination struct {
 	Address netip.AddrPort
 	Kind    DestinationKind
