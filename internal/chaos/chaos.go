@@ -249,6 +249,9 @@ func (c *Mesh) newTrafficPolicy(m metav1.ObjectMeta) *meshv1a1.TrafficPolicy {
 	if c.chance(40) {
 		p.Spec.TargetRefs = []meshv1a1.TargetRef{{Kind: "Namespace"}}
 	}
+	if c.chance(30) {
+		p.Spec.TargetRefs = []meshv1a1.TargetRef{{Group: "gateway.networking.k8s.io", Kind: "HTTPRoute", Name: c.pick("r0", "r1"), SectionName: c.pick("", "first")}}
+	}
 	if c.chance(60) {
 		p.Spec.Timeout = &meshv1a1.Timeout{Request: meshv1a1.Duration(c.pick("1s", "2s", "soon"))}
 	}

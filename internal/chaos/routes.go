@@ -30,6 +30,9 @@ func (c *Mesh) newHTTPRoute(m metav1.ObjectMeta) *gwv1.HTTPRoute {
 	for range 1 + c.r.IntN(3) {
 		out.Spec.Rules = append(out.Spec.Rules, c.routeRule())
 	}
+	if c.chance(70) {
+		out.Spec.Rules[0].Name = new(gwv1.SectionName("first"))
+	}
 	if c.chance(10) {
 		out.Spec.Hostnames = []gwv1.Hostname{"x.example"}
 	}

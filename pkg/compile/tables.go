@@ -195,11 +195,11 @@ type label struct{ namespace, key, value string }
 // labelKey is a label that a selector of a namespace looks at.
 type labelKey struct{ namespace, key string }
 
-// place is where a policy applies: a namespace, or in it a Service or the pods of a profile.
+// place is where a policy applies: a namespace, or in it a Service, an HTTPRoute or the pods of a profile.
 type place struct {
 	namespace string
 	kind      placeKind
-	name      string // of the Service, or the profile's labels
+	name      string // of the Service or the route, or the profile's labels
 }
 
 type placeKind uint8
@@ -207,6 +207,7 @@ type placeKind uint8
 const (
 	wholeNamespace placeKind = iota
 	oneService
+	oneRoute
 	oneProfile
 )
 

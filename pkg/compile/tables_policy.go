@@ -25,6 +25,7 @@ type policyTables struct {
 
 	namespaceTraffic *memo.Table[string, *policy.Merged]
 	serviceTraffic   *memo.Table[model.Name, *policy.Merged]
+	routeTraffic     *memo.Table[model.Name, *policy.RouteTraffic]
 }
 
 // policies are read.
@@ -81,6 +82,7 @@ type common interface {
 	comparable
 	Namespaced() bool
 	Services() []model.Name
+	HTTPRoutes() []model.Name
 	Resolve(policy.Inventory) ([]services.Profile, []report.Finding)
 }
 
@@ -101,6 +103,9 @@ func placed[P common](t *tables, policies *memo.Table[model.Name, P]) *memo.Inde
 		}
 		for _, s := range p.policy.Services() {
 			emit(place{name.Namespace, oneService, s.Name}, name, p.policy)
+		}
+		for _, route := range p.policy.HTTPRoutes() {
+			emit(place{name.Namespace, oneRoute, route.Name}, name, p.policy)
 		}
 		for _, profile := range p.profiles {
 			emit(placeOf(profile), name, p.policy)
@@ -132,6 +137,14 @@ func (inv inventory) Profiles(namespace string, labels map[string]string) []serv
 func (inv inventory) Known(service model.Name) bool {
 	s, _ := inv.t.serviceObjects.Get(inv.r, service)
 	return s.ok
+}
+
+func (inv inventory) Rules(route model.Name) ([]string, bool) {
+	o, ok := inv.t.routeObjects.Get(inv.r, route)
+	if !ok {
+		return nil, false
+	}
+	return o.value.RuleNames(), true
 }
 
 // applying are the policies at some places, each once, in order.
@@ -168,8 +181,28 @@ func (t *tables) traffic() {
 	})
 	memo.Follow(t.serviceTraffic, t.serviceObjects.Table)
 
+	routes := memo.NewNames[model.Name](t.graph)
+	memo.FeedNames(routes, t.trafficPolicies, func(_ model.Name, p *policy.Traffic, use func(model.Name)) {
+		for _, route := range p.HTTPRoutes() {
+			use(route)
+		}
+	})
+	t.routeTraffic = memo.NewTable(t.graph, func(r *memo.Run, route model.Name) (*policy.RouteTraffic, bool) {
+		if _, ok := routes.Get(r, route); !ok {
+			return nil, false
+		}
+		all := applying(r, t.trafficAt, policy.Older[*policy.Traffic], place{route.Namespace, oneRoute, route.Name})
+		return policy.MergeForRoute(route, all), true
+	})
+	memo.Follow(t.routeTraffic, routes.Table)
+
 	places := memo.NewIndex(t.serviceTraffic, report.Object.Compare, emitLosses[model.Name])
 	memo.Feed(places, t.namespaceTraffic, emitLosses[string])
+	memo.Feed(places, t.routeTraffic, func(_ model.Name, m *policy.RouteTraffic, emit memo.Emit[policy.Loss, report.Object, struct{}]) {
+		for _, l := range m.Losses {
+			emit(l, m.At, struct{}{})
+		}
+	})
 	losses := memo.NewTable(t.graph, func(r *memo.Run, l policy.Loss) (struct{}, bool) {
 		var at []report.Object
 		for _, m := range places.Get(r, l) {

@@ -53,7 +53,12 @@ func (t *tables) routes() {
 			return nil, false
 		}
 		traffic, _ := t.serviceTraffic.Get(r, key.Service)
-		return gatewayapi.Compile(key, bound, traffic.Carriage.Traffic), true
+		return gatewayapi.Compile(key, bound, func(route model.Name, rule string) model.Traffic {
+			if own, ok := t.routeTraffic.Get(r, route); ok {
+				return own.Over(traffic.Carriage.Traffic, rule)
+			}
+			return traffic.Carriage.Traffic
+		}), true
 	})
 	memo.FollowGroups(t.routing, boundTo)
 

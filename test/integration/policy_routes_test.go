@@ -216,6 +216,10 @@ func routeTimeouts(w *world) {
 	slow := get("http://shop/slow")
 	policy := traffic("t", "kind: Service, name: shop", `timeout: {request: 1h}`)
 	w.with(policy+httpRoute(`{timeouts: {request: 200ms}, backendRefs: [{name: shop-v1, port: 80}]}`), func() { w.verdicts(verdict{alice, slow, 504}) })
+	ofRule := traffic("t", "group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop, sectionName: slow", `timeout: {request: 200ms}`)
+	w.with(httpRoute(`{name: slow, matches: [{path: {value: /slow}}], backendRefs: [{name: shop-v1, port: 80}]}, {backendRefs: [{name: shop-v1, port: 80}]}`)+ofRule, func() {
+		w.verdicts(verdict{alice, slow, 504}, verdict{alice, get(shopURL), 200})
+	})
 	w.with(httpRoute(`{timeouts: {backendRequest: 200ms}, retry: {attempts: 0}, backendRefs: [{name: shop-v1, port: 80}]}`), func() { w.verdicts(verdict{alice, slow, 504}) })
 }
 

@@ -24,13 +24,18 @@ type Route struct {
 	origin  report.Origin
 	age     object.Age
 	parents []parent
-	rules   []rule // those that are not dropped
+	rules   []rule   // those that are not dropped
+	names   []string // of all rules that have one
 }
+
+// RuleNames are those of all rules that have one.
+func (route *Route) RuleNames() []string { return route.names }
 
 // rule is one rule, whose backends have not been looked up.
 type rule struct {
 	// index in the object.
 	index   int
+	name    string // may be ""
 	matches []match
 	// broken: its filters cannot be carried out, so that its requests get no other answer than failure.
 	broken   bool
@@ -83,6 +88,9 @@ func RouteOf(obj *gwv1.HTTPRoute) (*Route, []report.Finding) {
 	}
 	whole := 0
 	for i := range obj.Spec.Rules {
+		if name := obj.Spec.Rules[i].Name; name != nil {
+			out.names = append(out.names, string(*name))
+		}
 		before := len(r.faults)
 		one, ok := r.rule(i, &obj.Spec.Rules[i])
 		if ok {
@@ -103,7 +111,7 @@ func RouteOf(obj *gwv1.HTTPRoute) (*Route, []report.Finding) {
 // rule reads a rule; ok is false where it is dropped.
 func (r *reader) rule(i int, in *gwv1.HTTPRouteRule) (out rule, ok bool) {
 	field := fmt.Sprintf("spec.rules[%d]", i)
-	out.index = i
+	out.index, out.name = i, string(valueOr(in.Name, ""))
 	faults := len(r.faults)
 	if out.matches = r.matches(field, in.Matches); len(r.faults) > faults {
 		return out, false

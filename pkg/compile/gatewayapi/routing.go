@@ -19,9 +19,12 @@ const (
 // maxBackoff is how many times longer than the first pause between two tries the longest may be.
 const maxBackoff = 10
 
-// Compile makes a routing of all that is bound to it; t is how the Service is
-// called where the routes do not say it.
-func Compile(key model.RoutingKey, bound []*Bound, t model.Traffic) *model.Routing {
+// Policies say how the requests of a route's rule ("": one without a name) are
+// sent where the route does not say it.
+type Policies func(route model.Name, rule string) model.Traffic
+
+// Compile makes a routing of all that is bound to it.
+func Compile(key model.RoutingKey, bound []*Bound, policies Policies) *model.Routing {
 	ports := map[uint16][]*Bound{}
 	for _, b := range bound {
 		for _, a := range b.attachments {
@@ -37,7 +40,7 @@ func Compile(key model.RoutingKey, bound []*Bound, t model.Traffic) *model.Routi
 	}
 	out := &model.Routing{}
 	for port, list := range ports {
-		out.Ports = append(out.Ports, compilePort(port, list, t))
+		out.Ports = append(out.Ports, compilePort(port, list, policies))
 	}
 	slices.SortFunc(out.Ports, func(a, b model.PortRouting) int { return cmp.Compare(a.Port, b.Port) })
 	return out
@@ -50,14 +53,14 @@ type candidate struct {
 	rule, match int
 }
 
-func compilePort(port uint16, bound []*Bound, t model.Traffic) model.PortRouting {
+func compilePort(port uint16, bound []*Bound, policies Policies) model.PortRouting {
 	out := model.PortRouting{Port: port}
 	var all []candidate
 	for _, b := range bound {
 		out.Origins = append(out.Origins, b.route.origin)
 		for i := range b.rules {
 			r := &b.rules[i]
-			made := b.route.compileRule(port, r, t)
+			made := b.route.compileRule(port, r, policies(b.route.age.Name, r.name))
 			for _, m := range r.matches {
 				one := candidate{Route: made, route: b.route, rule: r.index, match: m.index}
 				one.Name = fmt.Sprintf("%s|rules[%d].matches[%d]", routeName(b.route.origin), r.index, m.index)

@@ -24,6 +24,9 @@ const (
 	kindGateway   = "Gateway"
 )
 
+// kindTrafficPolicy is the only policy of routes.
+const kindTrafficPolicy = "TrafficPolicy"
+
 const gatewayGroup = "gateway.networking.k8s.io"
 
 // groupOf is the API group of a kind of target.
@@ -40,6 +43,7 @@ type target struct {
 	field    string // spec.targetRefs[N]; "" where targetRefs was left out
 	kind     string
 	name     string
+	section  string            // of a route: the rule's name; "" is the whole
 	selector labels.Selector   // of kindPod
 	keys     []string          // that the selector looks at
 	pairs    map[string]string // labels that the selector demands
@@ -74,7 +78,7 @@ func readTargets(o report.Origin, refs []meshv1a1.TargetRef, allowed ...string) 
 	var fs []report.Finding
 	for i, ref := range refs {
 		field := fmt.Sprintf("spec.targetRefs[%d]", i)
-		t := target{field: field, kind: ref.Kind, name: ref.Name}
+		t := target{field: field, kind: ref.Kind, name: ref.Name, section: ref.SectionName}
 		if f := readTarget(&t, o, ref, allowed); f != nil {
 			fs = append(fs, *f)
 		}
@@ -205,6 +209,8 @@ type Inventory interface {
 	Profiles(namespace string, labels map[string]string) []services.Profile
 	// Known reports whether there is such a Service.
 	Known(service model.Name) bool
+	// Rules are the names of an HTTPRoute's rules; ok is false where there is none.
+	Rules(route model.Name) (names []string, ok bool)
 }
 
 // Resolve finds the profiles of pods that the policy selects, sorted, and tells
@@ -227,6 +233,16 @@ func (p Policy) Resolve(inv Inventory) (profiles []services.Profile, fs []report
 		case kindService:
 			if !inv.Known(model.Name{Namespace: o.Namespace, Name: t.name}) {
 				fs = append(fs, object.Unresolved(o, report.NotFound, t.field+".name", "there is no Service %s/%s", o.Namespace, t.name))
+			}
+		case kindHTTPRoute:
+			rules, ok := inv.Rules(model.Name{Namespace: o.Namespace, Name: t.name})
+			switch {
+			case o.Kind != kindTrafficPolicy:
+				fs = append(fs, object.Unresolved(o, report.Unsupported, t.field, "this version of meshd holds no %s at a route: target the Service that requests are sent to", o.Kind))
+			case !ok:
+				fs = append(fs, object.Unresolved(o, report.NotFound, t.field+".name", "there is no HTTPRoute %s/%s", o.Namespace, t.name))
+			case t.section != "" && !slices.Contains(rules, t.section):
+				fs = append(fs, object.Unresolved(o, report.NotFound, t.field+".sectionName", "HTTPRoute %s/%s has no rule with the name %q", o.Namespace, t.name, t.section))
 			}
 		default:
 			fs = append(fs, object.Unresolved(o, report.NotFound, t.field, "there is no %s %s/%s: this version of meshd serves none", t.kind, o.Namespace, t.name))

@@ -21,16 +21,19 @@ type Traffic struct {
 
 // ReadTraffic reads the object.
 func ReadTraffic(obj *meshv1a1.TrafficPolicy) (*Traffic, []report.Finding) {
-	c := &Traffic{Policy: policyOf("TrafficPolicy", obj)}
+	c := &Traffic{Policy: policyOf(kindTrafficPolicy, obj)}
 	if len(obj.Spec.TargetRefs) == 0 {
 		return c, []report.Finding{object.Refused(c.Origin, report.Invalid, "spec.targetRefs", "name at least one target")}
 	}
 	ts, fs := readTargets(c.Origin, obj.Spec.TargetRefs, kindService, kindNamespace, kindHTTPRoute, kindGRPCRoute, kindGateway)
 	c.targets = ts
 	for _, t := range ts {
-		if t.kind == kindHTTPRoute || t.kind == kindGRPCRoute || t.kind == kindGateway {
-			fs = append(fs, object.Refused(c.Origin, report.Unsupported, t.field, "this version of meshd serves no %s: target a Service or the Namespace", t.kind))
+		if t.kind == kindGRPCRoute || t.kind == kindGateway {
+			fs = append(fs, object.Refused(c.Origin, report.Unsupported, t.field, "this version of meshd serves no %s: target a Service, an HTTPRoute or the Namespace", t.kind))
 		}
+	}
+	if len(c.HTTPRoutes()) > 0 {
+		fs = append(fs, notOfRoutes(c.Origin, obj.Spec.TrafficSettings)...)
 	}
 	settings, faults := ReadSettings(c.Origin, "spec", obj.Spec.TrafficSettings)
 	c.settings = settings
@@ -44,15 +47,21 @@ type group struct {
 	take func(to *services.Carriage, from Settings)
 }
 
+// The groups that routes have too.
+const (
+	timeoutGroup = "timeout"
+	retryGroup   = "retry"
+)
+
 // groups are merged one by one (API.md, Merge).
 func groups() []group {
 	return []group{
-		{"timeout", func(s Settings) bool { return s.Timeout != nil }, func(to *services.Carriage, from Settings) {
+		{timeoutGroup, func(s Settings) bool { return s.Timeout != nil }, func(to *services.Carriage, from Settings) {
 			t := &to.Traffic
 			t.RequestTimeout, t.BackendTimeout = from.Timeout.Request, from.Timeout.Backend
 			t.IdleTimeout, t.ConnectTimeout = from.Timeout.Idle, from.Timeout.Connect
 		}},
-		{"retry", func(s Settings) bool { return s.Retry != nil }, func(to *services.Carriage, from Settings) {
+		{retryGroup, func(s Settings) bool { return s.Retry != nil }, func(to *services.Carriage, from Settings) {
 			to.Traffic.Retry = *from.Retry
 		}},
 		{"circuitBreaker", func(s Settings) bool { return s.CircuitBreaker != nil }, func(to *services.Carriage, from Settings) {
@@ -83,19 +92,25 @@ const serviceLevel = podLevel
 
 // candidates of a Service, or (service "") of a namespace.
 func candidates(policies []*Traffic, service string) []candidate {
+	return candidatesAt(policies, func(t target) level {
+		switch {
+		case t.kind == kindNamespace:
+			return namespaceLevel
+		case t.kind == kindService && service != "" && t.name == service:
+			return serviceLevel
+		}
+		return none
+	})
+}
+
+// candidatesAt are the policies with a target that is at a level.
+func candidatesAt(policies []*Traffic, at func(target) level) []candidate {
 	var out []candidate
 	for _, c := range policies {
 		best := candidate{settings: c.settings, origin: c.Origin}
 		for _, t := range c.targets {
-			at := none
-			switch {
-			case t.kind == kindNamespace:
-				at = namespaceLevel
-			case t.kind == kindService && service != "" && t.name == service:
-				at = serviceLevel
-			}
-			if at > best.level {
-				best.level, best.target = at, t.field
+			if l := at(t); l > best.level {
+				best.level, best.target = l, t.field
 			}
 		}
 		if best.level != none {
@@ -129,28 +144,33 @@ func merge(candidates []candidate, at report.Object, d Defaults) *Merged {
 	out := &Merged{Carriage: services.Carriage{Traffic: builtIn()}, At: at}
 	all := append(slices.Clone(candidates), candidate{settings: d.Traffic, origin: d.Origin})
 	for _, g := range groups() {
-		var winner *candidate
-		for i := range all {
-			c := &all[i]
-			if !g.set(c.settings) {
-				continue
-			}
-			if winner != nil {
-				if c.level != none {
-					out.Losses = append(out.Losses, lost(*c, g.name, *winner))
-				}
-				continue
-			}
-			winner = c
-			g.take(&out.Carriage, c.settings)
-			if g.name == "protocol" {
-				out.ProtocolOrigin = c.origin
-			} else {
-				out.Traffic.Origins = withOrigin(out.Traffic.Origins, c.origin)
-			}
+		winner, losses := g.decide(all)
+		out.Losses = append(out.Losses, losses...)
+		if winner == nil {
+			continue
+		}
+		g.take(&out.Carriage, winner.settings)
+		if g.name == "protocol" {
+			out.ProtocolOrigin = winner.origin
+		} else {
+			out.Traffic.Origins = withOrigin(out.Traffic.Origins, winner.origin)
 		}
 	}
 	return out
+}
+
+// decide finds the first candidate that says the group; nil is none.
+func (g group) decide(all []candidate) (winner *candidate, losses []Loss) {
+	for i := range all {
+		switch c := &all[i]; {
+		case !g.set(c.settings):
+		case winner == nil:
+			winner = c
+		case c.level != none:
+			losses = append(losses, lost(*c, g.name, *winner))
+		}
+	}
+	return winner, losses
 }
 
 // Loss is a field group that a policy has lost somewhere.
