@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,14 +22,14 @@ const (
 )
 
 func main() {
-	if err := write("gateway.networking.k8s.io_httproutes.yaml", "v1"); err != nil {
+	if err := write(context.Background(), "gateway.networking.k8s.io_httproutes.yaml", "v1"); err != nil {
 		fmt.Fprintln(os.Stderr, "upstream:", err)
 		os.Exit(1)
 	}
 }
 
-func write(name, version string) error {
-	where, err := exec.Command("go", "list", "-m", "-f", "{{.Path}} {{.Version}}\n{{.Dir}}", module).Output()
+func write(ctx context.Context, name, version string) error {
+	where, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Path}} {{.Version}}\n{{.Dir}}", module).Output()
 	if err != nil {
 		return fmt.Errorf("%s: %w", module, err)
 	}

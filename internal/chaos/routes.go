@@ -17,7 +17,7 @@ func (c *Mesh) newHTTPRoute(m metav1.ObjectMeta) *gwv1.HTTPRoute {
 		ref := gwv1.ParentReference{Group: new(gwv1.Group("")), Kind: new(gwv1.Kind("Service")), Name: gwv1.ObjectName(c.app())}
 		switch {
 		case c.chance(20):
-			ref.Port = new(gwv1.PortNumber(c.port()))
+			ref.Port = new(c.port())
 		case c.chance(10):
 			ref.SectionName = new(gwv1.SectionName("http"))
 		case c.chance(40):
@@ -56,7 +56,7 @@ func (c *Mesh) routeRule() gwv1.HTTPRouteRule {
 	}
 	for range c.r.IntN(3) {
 		ref := gwv1.HTTPBackendRef{}
-		ref.Name, ref.Port, ref.Weight = gwv1.ObjectName(c.app()), new(gwv1.PortNumber(c.port())), new(int32(c.r.IntN(3)))
+		ref.Name, ref.Port, ref.Weight = gwv1.ObjectName(c.app()), new(c.port()), new(int32(c.r.IntN(3)))
 		if c.chance(20) {
 			ref.Namespace = new(gwv1.Namespace(c.namespace()))
 		}
@@ -83,7 +83,7 @@ func (c *Mesh) routeFilter() gwv1.HTTPRouteFilter {
 		}}
 	case 2:
 		return gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterRequestMirror, RequestMirror: &gwv1.HTTPRequestMirrorFilter{
-			BackendRef: gwv1.BackendObjectReference{Name: gwv1.ObjectName(c.app()), Port: new(gwv1.PortNumber(c.port()))},
+			BackendRef: gwv1.BackendObjectReference{Name: gwv1.ObjectName(c.app()), Port: new(c.port())},
 		}}
 	}
 	return gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterCORS}

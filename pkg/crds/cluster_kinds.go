@@ -46,7 +46,7 @@ func clusterFeeds() []*feed {
 	nodes := typed(core.WithKind("Node"), "nodes", &corev1.Node{}, keptNode, nil)
 	serviceCIDRs.put = func(s *Snapshot) bool { return putCIDRs(s, serviceCIDRs.rows, nodes.rows) }
 	nodes.put = serviceCIDRs.put
-	httpRoutes := judged(gwv1.SchemeGroupVersion.WithKind("HTTPRoute"), "httproutes", &gwv1.HTTPRoute{}, func(s *Snapshot) *[]*gwv1.HTTPRoute { return &s.HTTPRoutes })
+	httpRoutes := judged(schema.GroupVersion(gwv1.GroupVersion).WithKind("HTTPRoute"), "httproutes", &gwv1.HTTPRoute{}, func(s *Snapshot) *[]*gwv1.HTTPRoute { return &s.HTTPRoutes })
 	httpRoutes.optional = true
 	return []*feed{
 		typed(core.WithKind("Namespace"), "namespaces", &corev1.Namespace{}, keptNamespace, func(s *Snapshot) *[]*corev1.Namespace { return &s.Namespaces }),

@@ -16,10 +16,11 @@ import (
 // HTTPRoute of the Gateway API. Most meshes have none: its schema is not read
 // before the first object.
 func upstreamKinds(scheme *runtime.Scheme) map[schema.GroupVersionKind]kind {
-	scheme.AddKnownTypes(gwv1.SchemeGroupVersion, &gwv1.HTTPRoute{}, &gwv1.HTTPRouteList{})
-	metav1.AddToGroupVersion(scheme, gwv1.SchemeGroupVersion)
+	version := schema.GroupVersion(gwv1.GroupVersion)
+	scheme.AddKnownTypes(version, &gwv1.HTTPRoute{}, &gwv1.HTTPRouteList{})
+	metav1.AddToGroupVersion(scheme, version)
 	return map[schema.GroupVersionKind]kind{
-		gwv1.SchemeGroupVersion.WithKind("HTTPRoute"): ruled(scheme, false, func() (*apiextensionsv1.JSONSchemaProps, error) {
+		version.WithKind("HTTPRoute"): ruled(scheme, false, func() (*apiextensionsv1.JSONSchemaProps, error) {
 			crds, err := UpstreamDefinitions()
 			if err != nil {
 				return nil, err

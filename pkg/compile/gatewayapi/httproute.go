@@ -127,7 +127,7 @@ func (r *reader) rule(i int, in *gwv1.HTTPRouteRule) (out rule, ok bool) {
 	for j := range in.BackendRefs {
 		out.backends = append(out.backends, r.backend(fmt.Sprintf("%s.backendRefs[%d]", field, j), &in.BackendRefs[j]))
 	}
-	if in.SessionPersistence != nil {
+	if in.SessionPersistence != nil { //nolint:staticcheck // deprecated, and users may have it all the same
 		r.findings = append(r.findings, object.Refused(r.origin, report.Ignored, field+".sessionPersistence",
 			"this version of meshd does not carry it out: requests of one client go to any endpoint"))
 	}

@@ -54,8 +54,9 @@ func rewrite(action *routev3.RouteAction, r model.Route) {
 // pathChange is a prefix that replaces the one that has matched, or an
 // expression where that would join the rest in the wrong way. The query stays.
 func pathChange(matched string, c model.PathChange) (prefix string, regex *matcherv3.RegexMatchAndSubstitute) {
-	from, to := "", c.Value
 	matched = trimmed(matched)
+	var from string
+	to := c.Value
 	switch {
 	case c.Kind == model.KeepPath:
 		return "", nil
