@@ -12,6 +12,9 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
+// maxWeight is the API's.
+const maxWeight = 1_000_000
+
 // kindService is the only kind of parent and of backend.
 const kindService = "Service"
 
@@ -75,7 +78,7 @@ type backend struct {
 func (r *reader) backend(field string, in *gwv1.HTTPBackendRef) backend {
 	out := backend{reference: referenceOf(r.origin, field, in.BackendObjectReference), weight: 1}
 	if in.Weight != nil {
-		out.weight = uint32(max(0, *in.Weight))
+		out.weight = uint32(min(max(0, *in.Weight), maxWeight))
 	}
 	before := len(r.faults)
 	for i := range in.Filters {

@@ -7,6 +7,7 @@ import (
 
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/meshd-io/meshd/pkg/compile/object"
 	"github.com/meshd-io/meshd/pkg/model"
 	"github.com/meshd-io/meshd/pkg/report"
 )
@@ -35,7 +36,7 @@ func (r *reader) filters(field string, in []gwv1.HTTPRouteFilter, matches []matc
 			out.redirect = r.redirect(at+".requestRedirect", f.RequestRedirect, matches)
 		case f.Type == gwv1.HTTPRouteFilterURLRewrite && f.URLRewrite != nil:
 			out.rewrite = model.Rewrite{
-				Host: string(valueOr(f.URLRewrite.Hostname, "")),
+				Host: r.host(at+".urlRewrite.hostname", f.URLRewrite.Hostname),
 				Path: r.pathChange(at+".urlRewrite.path", f.URLRewrite.Path, matches),
 			}
 		case f.Type == gwv1.HTTPRouteFilterRequestMirror && f.RequestMirror != nil:
@@ -65,14 +66,17 @@ func (r *reader) headerFilter(field string, f *gwv1.HTTPRouteFilter, out *model.
 func (r *reader) headers(field string, in *gwv1.HTTPHeaderFilter) model.HeaderChange {
 	name := func(where string, i int, name string) string {
 		out := strings.ToLower(name)
-		if out == "host" || strings.HasPrefix(out, ":") {
-			r.fault(report.UnsupportedValue, fmt.Sprintf("%s.%s[%d]", field, where, i), "%s is no header that can be changed: a filter of type URLRewrite changes the host name; what the filter would be applied to gets %d", name, failure)
+		if out == "host" || !token.MatchString(out) {
+			r.fault(report.UnsupportedValue, fmt.Sprintf("%s.%s[%d]", field, where, i), "%q is no header that can be changed (a filter of type URLRewrite changes the host name); what the filter would be applied to gets %d", name, failure)
 		}
 		return out
 	}
 	list := func(where string, in []gwv1.HTTPHeader) []model.Header {
 		var out []model.Header
 		for i, h := range in {
+			if strings.ContainsAny(h.Value, "\r\n\x00") {
+				r.fault(report.UnsupportedValue, fmt.Sprintf("%s.%s[%d].value", field, where, i), "a header's value is one line; what the filter would be applied to gets %d", failure)
+			}
 			out = append(out, model.Header{Name: name(where, i, string(h.Name)), Value: h.Value})
 		}
 		return out
@@ -87,7 +91,7 @@ func (r *reader) headers(field string, in *gwv1.HTTPHeaderFilter) model.HeaderCh
 func (r *reader) redirect(field string, in *gwv1.HTTPRequestRedirectFilter, matches []match) *model.Redirect {
 	out := &model.Redirect{
 		Scheme: valueOr(in.Scheme, ""),
-		Host:   string(valueOr(in.Hostname, "")),
+		Host:   r.host(field+".hostname", in.Hostname),
 		Port:   uint16(valueOr(in.Port, 0)),
 		Path:   r.pathChange(field+".path", in.Path, matches),
 		Status: uint32(valueOr(in.StatusCode, 302)),
@@ -101,33 +105,51 @@ func (r *reader) redirect(field string, in *gwv1.HTTPRequestRedirectFilter, matc
 	return out
 }
 
+// host reads the name that a request or an answer is given; "" where that is left out.
+func (r *reader) host(field string, in *gwv1.PreciseHostname) string {
+	if in == nil {
+		return ""
+	}
+	out, err := object.Host(string(*in))
+	if err != nil || strings.HasPrefix(out, "*") {
+		r.fault(report.UnsupportedValue, field, "%q is not a name such as example.com; requests of the rule get %d", *in, failure)
+	}
+	return out
+}
+
 func (r *reader) pathChange(field string, in *gwv1.HTTPPathModifier, matches []match) model.PathChange {
 	if in == nil {
 		return model.PathChange{}
 	}
 	switch in.Type {
 	case gwv1.FullPathHTTPPathModifier:
-		return model.PathChange{Kind: model.ReplacePath, Value: rooted(valueOr(in.ReplaceFullPath, "/"))}
+		return model.PathChange{Kind: model.ReplacePath, Value: r.newPath(field+".replaceFullPath", in.ReplaceFullPath)}
 	case gwv1.PrefixMatchHTTPPathModifier:
 		if slices.ContainsFunc(matches, func(m match) bool { return m.PathMatch != model.PathPrefix }) {
 			r.fault(report.UnsupportedValue, field+".type", "%s needs matches of type PathPrefix only; requests of the rule get %d", in.Type, failure)
 		}
-		return model.PathChange{Kind: model.ReplacePrefix, Value: strings.TrimRight(rooted(valueOr(in.ReplacePrefixMatch, "/")), "/")}
+		return model.PathChange{Kind: model.ReplacePrefix, Value: strings.TrimRight(r.newPath(field+".replacePrefixMatch", in.ReplacePrefixMatch), "/")}
 	}
 	r.fault(report.UnsupportedValue, field+".type", "%q is neither ReplaceFullPath nor ReplacePrefixMatch; requests of the rule get %d", in.Type, failure)
 	return model.PathChange{}
 }
 
-// rooted is a path as a request has it.
-func rooted(path string) string { return "/" + strings.TrimPrefix(path, "/") }
+// newPath reads what a path is replaced by; it begins with /, written or not.
+func (r *reader) newPath(field string, in *string) string {
+	path := valueOr(in, "/")
+	if strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		r.fault(report.UnsupportedValue, field, "%q is no path; requests of the rule get %d", path, failure)
+	}
+	return "/" + strings.TrimPrefix(path, "/")
+}
 
 func (r *reader) mirror(field string, in *gwv1.HTTPRequestMirrorFilter) mirror {
 	out := mirror{reference: referenceOf(r.origin, field+".backendRef", in.BackendRef), numerator: 100, denominator: 100}
 	switch {
 	case in.Percent != nil:
-		out.numerator = uint32(*in.Percent)
+		out.numerator = uint32(max(0, *in.Percent))
 	case in.Fraction != nil:
-		out.numerator, out.denominator = uint32(in.Fraction.Numerator), uint32(valueOr(in.Fraction.Denominator, 100))
+		out.numerator, out.denominator = uint32(max(0, in.Fraction.Numerator)), uint32(max(0, valueOr(in.Fraction.Denominator, 100)))
 	}
 	return out
 }

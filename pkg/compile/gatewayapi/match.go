@@ -12,6 +12,10 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
+// token is what names of headers and methods are made of (RFC 9110). An API
+// server holds objects to it, by the definitions that it has.
+var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
 // matches reads a rule's; without any it is for every request.
 func (r *reader) matches(field string, in []gwv1.HTTPRouteMatch) []match {
 	if len(in) == 0 {
@@ -22,7 +26,9 @@ func (r *reader) matches(field string, in []gwv1.HTTPRouteMatch) []match {
 		at := fmt.Sprintf("%s.matches[%d]", field, i)
 		one := match{index: i}
 		one.PathMatch, one.Path = r.path(at+".path", m.Path)
-		one.Method = string(valueOr(m.Method, ""))
+		if one.Method = string(valueOr(m.Method, "")); one.Method != "" && !token.MatchString(one.Method) {
+			r.fault(report.UnsupportedValue, at+".method", "%q is no method", one.Method)
+		}
 		for j, h := range m.Headers {
 			one.Headers = r.value(fmt.Sprintf("%s.headers[%d]", at, j), one.Headers,
 				model.ValueMatch{Name: strings.ToLower(string(h.Name)), Value: h.Value}, string(valueOr(h.Type, gwv1.HeaderMatchExact)))
@@ -55,8 +61,8 @@ func (r *reader) path(field string, in *gwv1.HTTPPathMatch) (model.PathMatch, st
 	default:
 		r.fault(report.UnsupportedValue, field+".type", "%q is no kind of match: use Exact, PathPrefix or RegularExpression", t)
 	}
-	if !strings.HasPrefix(path, "/") {
-		r.fault(report.UnsupportedValue, field+".value", "%q does not begin with /", path)
+	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#") {
+		r.fault(report.UnsupportedValue, field+".value", "%q is no path: it begins with / and has neither ? nor #", path)
 	}
 	return kind, path
 }
@@ -65,6 +71,9 @@ func (r *reader) path(field string, in *gwv1.HTTPPathMatch) (model.PathMatch, st
 func (r *reader) value(field string, list []model.ValueMatch, m model.ValueMatch, kind string) []model.ValueMatch {
 	if slices.ContainsFunc(list, func(o model.ValueMatch) bool { return o.Name == m.Name }) {
 		return list
+	}
+	if !token.MatchString(m.Name) {
+		r.fault(report.UnsupportedValue, field+".name", "%q is no name", m.Name)
 	}
 	switch kind {
 	case string(gwv1.HeaderMatchExact):
@@ -79,7 +88,9 @@ func (r *reader) value(field string, list []model.ValueMatch, m model.ValueMatch
 
 // regex holds an expression to RE2, which is Go's and Envoy's.
 func (r *reader) regex(field, expression string) {
-	if _, err := regexp.Compile(expression); err != nil {
+	if expression == "" {
+		r.fault(report.UnsupportedValue, field, "an empty expression matches nothing: leave the match out")
+	} else if _, err := regexp.Compile(expression); err != nil {
 		r.fault(report.UnsupportedValue, field, "%q is no regular expression of RE2: %v", expression, err)
 	}
 }

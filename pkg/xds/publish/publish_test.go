@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -9,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/meshd-io/meshd/internal/chaos"
 	"github.com/meshd-io/meshd/pkg/compile"
@@ -108,6 +112,84 @@ func compare(t *testing.T, when string, live *cache.Cache, p *publish.Publisher,
 	}
 	if findings = report.Sort(findings); !slices.Equal(findings, p.Findings()) {
 		t.Fatalf("%s: findings %v, from nothing they would be %v", when, p.Findings(), findings)
+	}
+}
+
+// TestWhateverARouteSaysIsPublished: what an API server has taken under other
+// rules than this meshd knows is judged by compile, so that the gate never has
+// to put a Service's routes aside.
+func TestWhateverARouteSaysIsPublished(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	text := func() string {
+		const odd = "aB/.-*?#%:\\ \n\x00é[($1{"
+		out := make([]rune, 1+r.IntN(5))
+		for i := range out {
+			out[i] = []rune(odd)[r.IntN(len([]rune(odd)))]
+		}
+		return []string{string(out), "/" + string(out), "", "*", "x.example", "/x"}[r.IntN(6)]
+	}
+	number := func() *int32 { return new([]int32{-1, 0, 1, 100, 1 << 30}[r.IntN(5)]) }
+	headers := func() *gwv1.HTTPHeaderFilter {
+		return &gwv1.HTTPHeaderFilter{
+			Set: []gwv1.HTTPHeader{{Name: gwv1.HTTPHeaderName("x" + text()), Value: text()}}, Add: []gwv1.HTTPHeader{{Name: gwv1.HTTPHeaderName("y" + text()), Value: text()}}, Remove: []string{"z" + text()},
+		}
+	}
+	path := func() *gwv1.HTTPPathModifier {
+		return &gwv1.HTTPPathModifier{
+			Type:            []gwv1.HTTPPathModifierType{gwv1.FullPathHTTPPathModifier, gwv1.PrefixMatchHTTPPathModifier, "Odd"}[r.IntN(3)],
+			ReplaceFullPath: new(text()), ReplacePrefixMatch: new(text()),
+		}
+	}
+	snap := chaos.Big(2)
+	compiler, served := compile.NewCompiler(), cache.New()
+	p := publish.New(served)
+	key := scope.Key{Namespace: "shop", ServiceAccount: "app-00001", Labels: "app=app-00001"}
+	inForce := 0
+	for range 3000 {
+		route := &gwv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Name: "r", Namespace: "shop"}}
+		route.Spec.ParentRefs = []gwv1.ParentReference{{Group: new(gwv1.Group("")), Kind: new(gwv1.Kind("Service")), Name: "app-00000"}}
+		match := gwv1.HTTPRouteMatch{Path: &gwv1.HTTPPathMatch{Type: []*gwv1.PathMatchType{nil, new(gwv1.PathMatchExact), new(gwv1.PathMatchRegularExpression)}[r.IntN(3)], Value: new(text())}}
+		rule := gwv1.HTTPRouteRule{Filters: []gwv1.HTTPRouteFilter{[]gwv1.HTTPRouteFilter{
+			{Type: gwv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: headers()},
+			{Type: gwv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: headers()},
+			{Type: gwv1.HTTPRouteFilterURLRewrite, URLRewrite: &gwv1.HTTPURLRewriteFilter{Hostname: new(gwv1.PreciseHostname(text())), Path: path()}},
+			{Type: gwv1.HTTPRouteFilterRequestRedirect, RequestRedirect: &gwv1.HTTPRequestRedirectFilter{Hostname: new(gwv1.PreciseHostname(text())), Path: path(), Scheme: new(text()), Port: number()}},
+			{Type: gwv1.HTTPRouteFilterRequestMirror, RequestMirror: &gwv1.HTTPRequestMirrorFilter{
+				BackendRef: gwv1.BackendObjectReference{Name: "app-00001", Port: new(int32(80))}, Fraction: &gwv1.Fraction{Numerator: *number(), Denominator: number()}}},
+			{Type: gwv1.HTTPRouteFilterType(text())},
+		}[r.IntN(6)]}}
+		switch r.IntN(4) {
+		case 0:
+			match.Method = new(gwv1.HTTPMethod(text()))
+		case 1:
+			match.Headers = []gwv1.HTTPHeaderMatch{{Name: gwv1.HTTPHeaderName(text()), Value: text()}, {Name: "h", Type: new(gwv1.HeaderMatchRegularExpression), Value: text()}}
+		case 2:
+			match.QueryParams = []gwv1.HTTPQueryParamMatch{{Name: gwv1.HTTPHeaderName(text()), Value: text()}}
+		case 3:
+			rule.Timeouts = &gwv1.HTTPRouteTimeouts{Request: new(gwv1.Duration(text())), BackendRequest: new(gwv1.Duration("99999h"))}
+			rule.Retry = &gwv1.HTTPRouteRetry{Attempts: new(int(*number())), Backoff: new(gwv1.Duration("99999h"))}
+		}
+		rule.Matches = []gwv1.HTTPRouteMatch{match}
+		for _, name := range []gwv1.ObjectName{"app-00000", "app-00001"} {
+			ref := gwv1.HTTPBackendRef{Filters: []gwv1.HTTPRouteFilter{{Type: gwv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: headers()}}}
+			ref.Name, ref.Port, ref.Weight = name, new(int32(80)), number()
+			rule.BackendRefs = append(rule.BackendRefs, ref)
+		}
+		route.Spec.Rules = []gwv1.HTTPRouteRule{rule}
+		next := *snap
+		next.HTTPRoutes = []*gwv1.HTTPRoute{route}
+		mesh, _ := compiler.Compile(&next, compile.Config{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+		p.Mesh(mesh)
+		p.Want(key, scope.Demand{}.With(netip.MustParseAddrPort("10.96.0.1:80")))
+		p.Publish()
+		if fs := served.Findings(); len(fs) > 0 {
+			text, _ := json.Marshal(route.Spec)
+			t.Fatalf("%v\nof %s", fs, text)
+		}
+		inForce += mesh.Routings.Len()
+	}
+	if inForce < 300 {
+		t.Errorf("%d of 3000 routes were in force: too few to show anything", inForce)
 	}
 }
 
