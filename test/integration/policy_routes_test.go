@@ -12,6 +12,7 @@ func testRoutes(w *world) {
 	w.part("matches", routeMatches)
 	w.part("answers", routeAnswers)
 	w.part("changes", routeChanges)
+	w.part("mirrors", routeMirrors)
 	w.part("shifts under load", routeShifts)
 	w.part("timeouts", routeTimeouts)
 	w.part("undeclared", routeUndeclared)
@@ -172,6 +173,24 @@ func routeChanges(w *world) {
 				w.Errorf("%s: %d %v, want %s", path, r.Code, r.Headers, want)
 			}
 		}
+	})
+}
+
+// routeMirrors: copies go to the other version, whose answers nobody gets.
+func routeMirrors(w *world) {
+	w.with(httpRoute(`{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shop-v2, port: 80}}}],
+		backendRefs: [{name: shop-v1, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-version, value: v1}]}}]}]}`), func() {
+		for range 5 {
+			w.verdicts(verdict{alice, get("http://shop/counted"), 200})
+		}
+		if r := w.ask(alice, get(shopURL))[0]; fmt.Sprint(r.Seen.Headers["X-Version"]) != "[v1]" || r.Seen.Host != "shop" || !strings.HasPrefix(r.Seen.Pod, "shop-v1") {
+			w.Errorf("%+v", r.Seen)
+		}
+		count := ""
+		w.eventually("five copies", func() bool {
+			count = w.ask(alice, get("http://shop-v2/counted?peek"))[0].Body
+			return strings.TrimSpace(count) == "5"
+		}, func() string { return count })
 	})
 }
 

@@ -16,7 +16,8 @@ type NameKind string
 // The kinds of name. A name is KIND|...; only a scope is a bare IP:PORT, because
 // Envoy prints the address itself and looks the scope up by it.
 const (
-	// OutName is a backend's cluster and assignment: out|NAMESPACE/SERVICE|PORT or out|IP:PORT.
+	// OutName is a backend's cluster and assignment: out|NAMESPACE/SERVICE|PORT or
+	// out|IP:PORT; with |mirror behind it, of what copies are sent by.
 	OutName NameKind = "out"
 	// GateName is what the gate asks for: dst|IP:PORT.
 	GateName NameKind = "dst"
@@ -55,6 +56,7 @@ const (
 	meshdCluster      = "meshd"
 	scopesName        = "dst"
 	destinationHeader = "x-meshd-destination"
+	mirrorPart        = "mirror"
 )
 
 // ResourceName is a name taken apart. Which fields are set depends on Kind.
@@ -63,13 +65,19 @@ type ResourceName struct {
 	Backend model.BackendRef // OutName
 	Address netip.AddrPort   // GateName, DetectedTCPName, ScopeName
 	Port    uint16           // InName, RBACName, GatewayName, TrustName
-	Part    string           // InName, RBACName
+	Part    string           // InName, RBACName; OutName: "" or mirrorPart
 	Object  model.Name       // CertificateName
 }
 
 // OutCluster is the name of a backend's cluster and of its assignment.
 func OutCluster(ref model.BackendRef) string {
 	return ResourceName{Kind: OutName, Backend: ref}.String()
+}
+
+// MirrorCluster is the name of the cluster by which copies are sent to a backend,
+// and of its assignment.
+func MirrorCluster(ref model.BackendRef) string {
+	return ResourceName{Kind: OutName, Backend: ref, Part: mirrorPart}.String()
 }
 
 // GateCluster is the name by which the gate asks for an address.
@@ -117,10 +125,14 @@ func (n ResourceName) String() string {
 	port := strconv.Itoa(int(n.Port))
 	switch n.Kind {
 	case OutName:
-		if n.Backend.Address.IsValid() {
-			return "out|" + n.Backend.Address.String()
+		out := "out|" + n.Backend.Address.String()
+		if !n.Backend.Address.IsValid() {
+			out = "out|" + n.Backend.Service.String() + "|" + strconv.Itoa(int(n.Backend.Port))
 		}
-		return "out|" + n.Backend.Service.String() + "|" + strconv.Itoa(int(n.Backend.Port))
+		if n.Part != "" {
+			out += "|" + n.Part
+		}
+		return out
 	case ScopeName:
 		return n.Address.String()
 	case InName, RBACName:
@@ -143,6 +155,9 @@ func ParseName(s string) (ResourceName, error) {
 	var err error
 	switch n.Kind {
 	case OutName:
+		if backend, mirror := strings.CutSuffix(rest, "|"+mirrorPart); mirror {
+			rest, n.Part = backend, mirrorPart
+		}
 		n.Backend, err = parseBackend(rest)
 	case GateName, DetectedTCPName, ScopeName:
 		n.Address, err = netip.ParseAddrPort(rest)

@@ -13,18 +13,19 @@ func TestNamesRoundTrip(t *testing.T) {
 	v4, v6 := netip.MustParseAddrPort("10.96.0.10:80"), netip.MustParseAddrPort("[fd00::1]:80")
 	loans := model.Name{Namespace: "shop", Name: "loans-svc"}
 	for want, name := range map[string]envoy.ResourceName{
-		"out|shop/loans-svc|8090": {Kind: envoy.OutName, Backend: model.BackendRef{Service: loans, Port: 8090}},
-		"out|10.96.0.10:80":       {Kind: envoy.OutName, Backend: model.BackendRef{Address: v4}},
-		"dst|10.96.0.10:80":       {Kind: envoy.GateName, Address: v4},
-		"dst|[fd00::1]:80":        {Kind: envoy.GateName, Address: v6},
-		"tcp|10.96.0.10:80":       {Kind: envoy.DetectedTCPName, Address: v4},
-		"[fd00::1]:80":            {Kind: envoy.ScopeName, Address: v6},
-		"in|8090|mtls-h2":         {Kind: envoy.InName, Port: 8090, Part: "mtls-h2"},
-		"in|0|plain":              {Kind: envoy.InName, Part: "plain"},
-		"rbac|8090|http-deny":     {Kind: envoy.RBACName, Port: 8090, Part: "http-deny"},
-		"cert|shop/tls":           {Kind: envoy.CertificateName, Object: model.Name{Namespace: "shop", Name: "tls"}},
-		"trust|5432":              {Kind: envoy.TrustName, Port: 5432},
-		"gw|443":                  {Kind: envoy.GatewayName, Port: 443},
+		"out|shop/loans-svc|8090":     {Kind: envoy.OutName, Backend: model.BackendRef{Service: loans, Port: 8090}},
+		"out|shop/loans-svc|1|mirror": {Kind: envoy.OutName, Backend: model.BackendRef{Service: loans, Port: 1}, Part: "mirror"},
+		"out|10.96.0.10:80":           {Kind: envoy.OutName, Backend: model.BackendRef{Address: v4}},
+		"dst|10.96.0.10:80":           {Kind: envoy.GateName, Address: v4},
+		"dst|[fd00::1]:80":            {Kind: envoy.GateName, Address: v6},
+		"tcp|10.96.0.10:80":           {Kind: envoy.DetectedTCPName, Address: v4},
+		"[fd00::1]:80":                {Kind: envoy.ScopeName, Address: v6},
+		"in|8090|mtls-h2":             {Kind: envoy.InName, Port: 8090, Part: "mtls-h2"},
+		"in|0|plain":                  {Kind: envoy.InName, Part: "plain"},
+		"rbac|8090|http-deny":         {Kind: envoy.RBACName, Port: 8090, Part: "http-deny"},
+		"cert|shop/tls":               {Kind: envoy.CertificateName, Object: model.Name{Namespace: "shop", Name: "tls"}},
+		"trust|5432":                  {Kind: envoy.TrustName, Port: 5432},
+		"gw|443":                      {Kind: envoy.GatewayName, Port: 443},
 	} {
 		if name.String() != want {
 			t.Errorf("%+v is %q, want %q", name, name, want)
@@ -38,7 +39,7 @@ func TestNamesRoundTrip(t *testing.T) {
 func TestForeignNamesAreRefused(t *testing.T) {
 	for _, s := range []string{
 		"", "dst|", "dst|10.96.0.10", "dst|10.96.0.10:080", "dst|[::ffff:10.0.0.1]:x", "out|shop|1", "out|shop/a/b|1",
-		"out|shop/|1", "out|shop/a|70000", "out|shop/a|01", "in|x|y", "cert|shop", "gw|", "what|10.0.0.1:1", "shop/loans",
+		"out|shop/|1", "out|shop/a|1|mirrors", "out|shop/a|1|", "out|shop/a|70000", "out|shop/a|01", "in|x|y", "cert|shop", "gw|", "what|10.0.0.1:1", "shop/loans",
 	} {
 		if n, err := envoy.ParseName(s); err == nil {
 			t.Errorf("%q was taken as %+v", s, n)
@@ -72,7 +73,7 @@ func TestNamesAreBounded(t *testing.T) {
 }
 
 func FuzzParseName(f *testing.F) {
-	for _, s := range []string{"out|shop/loans|80", "dst|[fd00::1]:80", "10.0.0.1:1", "rbac|1|http-deny", "cert|a/b", "gw|1"} {
+	for _, s := range []string{"out|shop/loans|80", "out|shop/loans|80|mirror", "dst|[fd00::1]:80", "10.0.0.1:1", "rbac|1|http-deny", "cert|a/b", "gw|1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -78,6 +78,11 @@ func (t *translation) destination(d *scope.Destination) {
 	for _, b := range t.routeRefs(d.Routes) {
 		t.backend(b, carrier{name: OutCluster(b.Ref), http: sameProtocol()})
 	}
+	for _, b := range t.mirrorRefs(d.Routes) {
+		// A copy is Envoy's own request: nothing of the client's says what it carries.
+		http, alpn := declaredProtocol(b.Protocol)
+		t.backend(b, carrier{name: MirrorCluster(b.Ref), alpn: []string{alpn}, http: http})
+	}
 }
 
 // routed adds the destination's routes, and what must be there before its first request.
@@ -86,6 +91,9 @@ func (t *translation) routed(gate *Resource, d *scope.Destination) {
 	t.put(ScopedRouteType, Scope(d.Address), t.scopedRoutes(d), origins)
 	for _, b := range t.routeRefs(d.Routes) {
 		gate.After = append(gate.After, Ref{ClusterType, OutCluster(b.Ref)})
+	}
+	for _, b := range t.mirrorRefs(d.Routes) {
+		gate.After = append(gate.After, Ref{ClusterType, MirrorCluster(b.Ref)})
 	}
 	gate.After = append(gate.After, Ref{ScopedRouteType, Scope(d.Address)})
 	gate.Origins = origins

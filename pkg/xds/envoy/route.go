@@ -130,8 +130,16 @@ func (t *translation) routeRefs(list []model.Route) []*model.Backend {
 				out = append(out, found)
 			}
 		}
+	}
+	return out
+}
+
+// mirrorRefs are the backends that exist among those that routes send copies to.
+func (t *translation) mirrorRefs(list []model.Route) []*model.Backend {
+	var out []*model.Backend
+	for _, r := range list {
 		for _, m := range r.Mirrors {
-			if found := t.backends[m.Ref]; found != nil && !slices.Contains(out, found) {
+			if found := t.backends[m.Ref]; found != nil && m.Numerator > 0 && !slices.Contains(out, found) {
 				out = append(out, found)
 			}
 		}

@@ -81,7 +81,7 @@ func (t *translation) mirror(action *routev3.RouteAction, list []model.Mirror) {
 		if t.backends[m.Ref] == nil || m.Numerator == 0 || m.Denominator == 0 {
 			continue
 		}
-		policy := &routev3.RouteAction_RequestMirrorPolicy{Cluster: OutCluster(m.Ref), DisableShadowHostSuffixAppend: true}
+		policy := &routev3.RouteAction_RequestMirrorPolicy{Cluster: MirrorCluster(m.Ref), DisableShadowHostSuffixAppend: true}
 		if m.Numerator < m.Denominator {
 			policy.RuntimeFraction = fraction(uint64(m.Numerator) * million / uint64(m.Denominator))
 		}
