@@ -37,8 +37,9 @@ are made up. Without it the objects of the cluster are read (--kubeconfig,
 objects goes to stderr, and makes the exit code 1.
 
 In a cluster it needs list on namespaces, serviceaccounts, services, pods, nodes,
-endpointslices, ingresses, ingressclasses, servicecidrs and all of meshd.io, and
-get on pods; with list on secrets it knows the certificates of Ingresses too.`,
+endpointslices, ingresses, ingressclasses, servicecidrs, httproutes (where there
+are any) and all of meshd.io, and get on pods; with list on secrets it knows the
+certificates of Ingresses too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, err := parseWorkload(workload)

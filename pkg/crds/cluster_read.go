@@ -19,7 +19,7 @@ import (
 const readPage = 500
 
 // ReadCluster reads a cluster once, as ClusterSource would, by lists alone. Left
-// out are kinds that are not served and, where who asks may not list them,
+// out are kinds that are not served (told but for those that nobody misses) and, where who asks may not list them,
 // Secrets: without holds their names.
 func ReadCluster(ctx context.Context, config *rest.Config) (snapshot *Snapshot, findings []report.Finding, without []string, err error) {
 	api, err := client.New(config, client.Options{Scheme: shared().scheme})
@@ -32,6 +32,7 @@ func ReadCluster(ctx context.Context, config *rest.Config) (snapshot *Snapshot, 
 		err := f.readAll(ctx, api)
 		switch {
 		case err == nil:
+		case meta.IsNoMatchError(err) && f.optional, apierrors.IsNotFound(err) && f.optional:
 		case meta.IsNoMatchError(err), apierrors.IsNotFound(err),
 			apierrors.IsForbidden(err) && f.gvk == corev1.SchemeGroupVersion.WithKind("Secret"):
 			without = append(without, f.gvk.Kind)
