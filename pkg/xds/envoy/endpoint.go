@@ -30,6 +30,9 @@ func (t *translation) assignments(d *scope.Destination) {
 	for _, b := range t.routeRefs(d.Routes) {
 		t.assignment(OutCluster(b.Ref), b)
 	}
+	for _, b := range t.mirrorRefs(d.Routes) {
+		t.assignment(MirrorCluster(b.Ref), b)
+	}
 }
 
 func (t *translation) assignment(name string, b *model.Backend) {
