@@ -88,7 +88,9 @@ func (p *Publisher) translations() {
 		b := p.sight(r).Backend(ref)
 		return b, b != nil
 	})
-	destination := func(r *memo.Run, of part) *scope.Destination { return read(r, destinations, place{of.address, of.client}) }
+	destination := func(r *memo.Run, of part) *scope.Destination {
+		return read(r, destinations, place{of.address, of.client})
+	}
 	frames := p.frames(destination)
 	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (*cache.Translation, bool) {
 		if of.address.IsValid() {
