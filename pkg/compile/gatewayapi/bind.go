@@ -215,6 +215,10 @@ func (b *binder) rule(r *rule) {
 		}
 		out.backends = append(out.backends, one)
 	}
+	if !r.broken && r.filters.redirect == nil && !slices.ContainsFunc(r.backends, func(in backend) bool { return in.weight > 0 }) {
+		b.findings = append(b.findings, object.Unresolved(b.route.origin, report.NoEndpoints, fmt.Sprintf("spec.rules[%d].backendRefs", r.index),
+			"there is none with a weight: requests of the rule get %d", failure))
+	}
 	for _, m := range r.filters.mirrors {
 		if b.resolves(m.reference) {
 			out.mirrors = append(out.mirrors, model.Mirror{Ref: m.ref, Numerator: m.numerator, Denominator: m.denominator})
@@ -248,7 +252,7 @@ func (b *binder) resolves(r reference) bool {
 		refuse(report.UnsupportedProtocol, ".port", "port %d of Service %s does not speak HTTP: if it does, say so by its appProtocol or its name", r.ref.Port, r.ref.Service)
 		return false
 	case !s.Ports[i].Ready:
-		refuse(report.NoEndpoints, "", "Service %s has no ready endpoint: its share of the requests gets 503", r.ref.Service)
+		refuse(report.NoEndpoints, "", "Service %s has no ready endpoint: what is sent there gets 503", r.ref.Service)
 	}
 	return true
 }
