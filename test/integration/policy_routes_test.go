@@ -214,6 +214,8 @@ func routeShifts(w *world) {
 				}
 			}
 		})
+		var open httpAnswer // a request that is under way when its version is left, and is answered by nobody
+		done.Go(func() { open = w.get(alice, "-timeout", "5s", "http://shop/slow") })
 		for range 3 {
 			w.must(w.T, w.named(shift(0, 1)))
 			w.all("shop-v2", get(shopURL))
@@ -227,6 +229,9 @@ func routeShifts(w *world) {
 		done.Wait()
 		if total == 0 {
 			w.Error("no load")
+		}
+		if open.Code != 0 || !strings.Contains(open.Error, "deadline exceeded") {
+			w.Errorf("an open request was ended by a shift: %+v", open)
 		}
 	})
 }
