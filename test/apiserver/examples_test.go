@@ -15,6 +15,7 @@ import (
 
 	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/internal/kubetest"
+	"github.com/meshd-io/meshd/pkg/crds"
 )
 
 const root = "../.."
@@ -22,6 +23,11 @@ const root = "../.."
 // Every manifest that users are shown applies by kubectl as it stands.
 func TestManifestsApply(t *testing.T) {
 	c := cluster.Get(t)
+	upstream, err := crds.UpstreamDefinitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.InstallCRDs(t, upstream...)
 	for _, m := range manifests(t) {
 		t.Run(m.name, func(t *testing.T) {
 			namespaces(t, c, m.text)
