@@ -38,8 +38,9 @@ type Handler interface {
 var ErrClosed = errors.New("the stream has ended")
 
 const (
-	// unsent is how many bytes of a stream may wait before Send of a larger message does.
-	unsent = 32 << 10
+	// unsent is how many bytes of a stream may wait before Send of a larger message
+	// does: a message's 32 KB, and what is put around them.
+	unsent = 33 << 10
 	// maxUnsent is how many bytes of smaller messages may wait.
 	maxUnsent = 512 << 10
 )

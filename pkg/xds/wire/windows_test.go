@@ -322,3 +322,17 @@ func TestSmallMessagesNeverWait(t *testing.T) {
 	c.eof()
 	p.ends()
 }
+
+// TestSmallMessageWithItsRest: 32 KB are a small message's, whatever is put around them.
+func TestSmallMessageWithItsRest(t *testing.T) {
+	f := serve(t, Config{}, nil)
+	c := f.hello(t, initialWindow(0))
+	c.open(1, holdMethod)
+	p := f.next()
+	sent := inBackground(func() {
+		if err := p.tx.Send(make([]byte, 32<<10), make([]byte, 100)); err != nil {
+			t.Errorf("Send: %v", err)
+		}
+	})
+	within(t, sent, "the end of Send")
+}
