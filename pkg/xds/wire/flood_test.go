@@ -181,3 +181,27 @@ func TestSocketKeepsLittle(t *testing.T) {
 		return err != nil
 	})
 }
+
+// TestClientThatNeverReadsEnds: what waits for the network ends with it.
+func TestClientThatNeverReadsEnds(t *testing.T) {
+	for name, secret := range map[string]bool{"plaintext": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			f := serve(t, Config{}, nil)
+			if secret {
+				f = serveTLS(t, Config{})
+			}
+			c := f.hello(t, initialWindow(math.MaxInt32))
+			c.do(c.WriteWindowUpdate(0, 1<<30))
+			c.open(1, holdMethod)
+			p := f.next()
+			failed := make(chan error, 1)
+			go func() { failed <- p.tx.Send(make([]byte, 16<<20), nil) }()
+			eventually(t, "the network takes no more", p.tx.conn.socket.busy)
+			c.conn.Close()
+			if err := <-failed; !errors.Is(err, ErrClosed) {
+				t.Errorf("Send: %v", err)
+			}
+			p.ends()
+		})
+	}
+}
