@@ -11,11 +11,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -158,8 +156,8 @@ func (p *peer) enter() {
 func (p *peer) Receive(b []byte) error {
 	p.enter()
 	defer p.busy.Store(false)
-	if words, fails := strings.CutPrefix(string(b), "fail: "); fails {
-		return status.Error(codes.InvalidArgument, words)
+	if words, fails := bytes.CutPrefix(b, []byte("fail: ")); fails {
+		return status.Error(codes.InvalidArgument, string(words))
 	}
 	if p.echo {
 		if err := p.tx.Send(nil, bytes.Clone(b)); err != nil && !errors.Is(err, ErrClosed) {
@@ -557,5 +555,3 @@ func shortly(t testing.TB) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
-
-var _ io.Writer = (*raw)(nil)
