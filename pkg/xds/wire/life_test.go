@@ -330,7 +330,11 @@ func TestStreamAfterDrain(t *testing.T) {
 
 // TestDrainSendsWhatWaits for the client's window before the status.
 func TestDrainSendsWhatWaits(t *testing.T) {
-	f := serve(t, Config{Grace: time.Hour}, nil)
+	t.Run("plaintext", func(t *testing.T) { drainSendsWhatWaits(t, serve(t, Config{Grace: time.Hour}, nil)) })
+	t.Run("TLS", func(t *testing.T) { drainSendsWhatWaits(t, serveTLS(t, Config{Grace: time.Hour})) })
+}
+
+func drainSendsWhatWaits(t testing.TB, f *served) {
 	c := f.hello(t, initialWindow(3))
 	c.open(1, holdMethod)
 	p := f.next()
