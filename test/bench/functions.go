@@ -22,7 +22,11 @@ func benchmarks() []struct{ pkg, name, unit, what string } {
 		{"pkg/xds/cache", "BenchmarkPublishOfOneChange", "ns/op", "publish 2000 resources of which one has changed"},
 		{"pkg/xds/publish", "BenchmarkChange/policy-used/1000-services", "cpu-us/op", "a policy to the cache: CPU, 1000 services, 20 workloads use its Service"},
 		{"pkg/xds/publish", "BenchmarkChange/policy-used/10000-services", "cpu-us/op", "the same, 10 000 services"},
+		{"pkg/xds/publish", "BenchmarkRouteChange/route-used/100-services", "cpu-us/op", "one HTTPRoute of 1000 to the cache: CPU, 100 services, 20 workloads use its Service"},
+		{"pkg/xds/publish", "BenchmarkRouteChange/route-used/1000-services", "cpu-us/op", "the same, 1000 services"},
+		{"pkg/xds/publish", "BenchmarkRouteChange/route-used/10000-services", "cpu-us/op", "the same, 10 000 services"},
 		{"pkg/xds/publish", "BenchmarkChange/endpoints-used/1000-services", "cpu-us/op", "endpoints to the cache: CPU, 1000 services, 20 workloads use the Service"},
+		{"pkg/xds/wire", "BenchmarkMessage/TLS", "ns/connection", "a small message to one of 200 connections, and its answer: both ends"},
 		{"pkg/crds", "BenchmarkRescanOf1000Files", "ns/op", "look through 1000 files for changes"},
 	}
 }
