@@ -216,6 +216,9 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 // stalled proxies ask for everything and never read. Their share of meshd is
 // told by what Go has in use: all of its RSS moves by more than fifty of them.
 func (r *scaleRun) stalled(ctx context.Context, c *child) error {
+	if err := r.calm(ctx); err != nil { // the restart's own is gone
+		return err
+	}
 	before, err := r.heldUp(ctx)
 	if err != nil {
 		return err

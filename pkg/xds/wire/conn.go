@@ -339,6 +339,9 @@ func (c *conn) accept(s *Stream, method string) {
 	var err error
 	s.handler, err = accept(&Request{Method: method, From: c.socket.RemoteAddr(), TLS: c.outer.state(), Stream: s})
 	switch {
+	case status.Code(err) == codes.Unauthenticated:
+		c.finish(s, err)
+		c.leave("another certificate is needed") // which only another connection can show
 	case err != nil:
 		c.finish(s, err)
 	case s.halfway:
@@ -359,9 +362,7 @@ func (c *conn) data(f *http2.DataFrame) error {
 	if c.idle(f.StreamID) {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
-	if c.taken += f.Length; c.taken > window+standardWindow {
-		return http2.ConnectionError(http2.ErrCodeFlowControl)
-	}
+	c.taken += f.Length
 	s := c.stream(f.StreamID)
 	if s != nil && s.handler != nil {
 		s.taken += f.Length

@@ -357,3 +357,16 @@ func drainSendsWhatWaits(t testing.TB, f *served) {
 	c.conn.Close()
 	within(t, drained, "the end of Drain")
 }
+
+// TestStrangersAreSentAway: a certificate that was not enough is a connection's, and cannot be changed on it.
+func TestStrangersAreSentAway(t *testing.T) {
+	const method = "/test.Streams/Members"
+	f := serve(t, Config{Grace: time.Millisecond}, nil, func(s *Server) {
+		s.streams[method] = func(*Request) (Handler, error) { return nil, status.Error(codes.Unauthenticated, "who are you?") }
+	})
+	c := f.hello(t)
+	c.open(1, method)
+	c.status(1, codes.Unauthenticated)
+	c.away()
+	c.eof()
+}

@@ -52,7 +52,6 @@ type Server struct {
 
 	mu       sync.Mutex
 	stopped  bool // no connection is accepted any more
-	closed   bool
 	listener net.Listener
 	raw      map[net.Conn]struct{} // all that are not handed over
 	conns    map[*conn]struct{}    // those of them with streams
@@ -168,7 +167,6 @@ func (s *Server) Close() {
 	s.stop()
 	s.others.close()
 	s.mu.Lock()
-	s.closed = true
 	for raw := range s.raw {
 		raw.Close()
 	}
