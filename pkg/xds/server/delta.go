@@ -31,15 +31,13 @@ func (s *session) delta(l *lane, cur *cache.Set) delta {
 	if l.heldSub != nil {
 		k.heldSub = l.heldSub.id
 	}
-	if d, ok := s.shared.memo.get(k); ok {
+	return s.shared.memo.get(k, func() delta {
+		d := s.compare(l, cur)
+		if len(d.add) > 0 {
+			d.body = newBody(url(l.typ), d.add, nil)
+		}
 		return d
-	}
-	d := s.compare(l, cur)
-	if len(d.add) > 0 {
-		d.body = newBody(url(l.typ), d.add, nil)
-	}
-	s.shared.memo.put(k, d)
-	return d
+	})
 }
 
 func (s *session) compare(l *lane, cur *cache.Set) delta {
@@ -136,8 +134,15 @@ type memoKey struct {
 // memo remembers deltas, bounded by forgetting all of them.
 type memo struct {
 	mu    sync.Mutex
-	seen  map[memoKey]delta
+	seen  map[memoKey]*remembered
 	bytes int
+}
+
+// remembered is made by the first who wants it: a thousand clients that come
+// together would make a thousand, and those who do not read would keep theirs.
+type remembered struct {
+	once sync.Once
+	delta
 }
 
 // The bounds are more than the points at which the streams of a replica stand at one time.
@@ -146,21 +151,29 @@ const (
 	memoBytes = 64 << 20
 )
 
-func (m *memo) get(k memoKey) (delta, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d, ok := m.seen[k]
-	return d, ok
+func (m *memo) get(k memoKey, first func() delta) delta {
+	r := m.at(k)
+	r.once.Do(func() {
+		r.delta = first()
+		if r.body != nil {
+			m.mu.Lock()
+			m.bytes += len(r.body.bytes)
+			m.mu.Unlock()
+		}
+	})
+	return r.delta
 }
 
-func (m *memo) put(k memoKey, d delta) {
+func (m *memo) at(k memoKey) *remembered {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if d.body != nil {
-		m.bytes += len(d.body.bytes)
+	if r := m.seen[k]; r != nil {
+		return r
 	}
 	if m.seen == nil || len(m.seen) >= memoSize || m.bytes > memoBytes {
-		m.seen, m.bytes = map[memoKey]delta{}, 0
+		m.seen, m.bytes = map[memoKey]*remembered{}, 0
 	}
-	m.seen[k] = d
+	r := &remembered{}
+	m.seen[k] = r
+	return r
 }

@@ -41,14 +41,19 @@ func (s *Server) begin(raw net.Conn) {
 			s.connections.Go(func() { s.keep(c, raw) })
 			return
 		}
-		s.mu.Lock()
-		delete(s.raw, raw)
-		s.mu.Unlock()
+		s.forget(raw)
 		if !errors.Is(err, errHanded) {
 			s.log.Debug("connection refused", "from", raw.RemoteAddr(), "error", err)
 			raw.Close()
 		}
 	})
+}
+
+// forget: the connection is not the Server's to close.
+func (s *Server) forget(raw net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.raw, raw)
 }
 
 // keep is a connection with streams, from here to its end.
@@ -100,6 +105,7 @@ func (s *Server) greet(raw net.Conn) (*conn, error) {
 		return nil, err
 	}
 	if _, own := s.streams[method]; !own {
+		s.forget(raw) // Close is not to end what may be another server's already
 		return nil, s.others.take(&replay{Conn: outer, said: said})
 	}
 	c := newConn(s, sock, &replay{Conn: outer, said: said[len(http2.ClientPreface):]})

@@ -12,6 +12,12 @@ import (
 // new keys even while something is kept.
 const maxKept = 64 << 10
 
+// keptBuffers hold what is kept: a chunk of a large message, most of the time.
+var keptBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, chunk+1<<10)
+	return &b
+}}
+
 // socket writes without waiting, once it is told to: what the kernel does not
 // take at once is kept and sent by a goroutine that ends when all is sent.
 type socket struct {
@@ -78,6 +84,9 @@ func (s *socket) Write(b []byte) (int, error) {
 		return n, fmt.Errorf("%d bytes wait for a client that does not read", len(s.kept))
 	}
 	if n < len(b) {
+		if s.kept == nil {
+			s.kept = (*keptBuffers.Get().(*[]byte))[:0]
+		}
 		s.kept = append(s.kept, b[n:]...)
 		if !s.draining {
 			s.draining = true
@@ -119,5 +128,6 @@ func (s *socket) drain() {
 			s.Close()
 			return
 		}
+		keptBuffers.Put(&b)
 	}
 }
