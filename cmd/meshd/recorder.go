@@ -26,6 +26,14 @@ func newRecorder(book *acks.Book, log *slog.Logger, metrics *telemetry.Metrics) 
 
 // Record implements server.Recorder.
 func (r recorder) Record(e acks.Event) {
+	switch e.Kind { // these two change no Ledger
+	case acks.Sent:
+		r.types[e.Type].Sent(e.Resources)
+		return
+	case acks.Resumed:
+		r.types[e.Type].Resumed(e.Resources)
+		return
+	}
 	r.book.Record(e)
 	switch e.Kind {
 	case acks.Connected:
@@ -34,10 +42,6 @@ func (r recorder) Record(e acks.Event) {
 	case acks.Disconnected:
 		r.log.Info("proxy disconnected", "proxy", e.Proxy.Name)
 		r.metrics.Proxies(r.book.Len())
-	case acks.Sent:
-		r.types[e.Type].Sent(e.Resources)
-	case acks.Resumed:
-		r.types[e.Type].Resumed(e.Resources)
 	case acks.Rejected:
 		r.metrics.Rejected()
 		r.log.Error("proxy refused a resource", "proxy", e.Proxy.Name, "type", string(e.Resource.Type), "resource", e.Resource.Name,

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/meshd-io/meshd/pkg/identity"
@@ -32,6 +34,18 @@ func (o obedient) Recv() (*discoveryv3.DeltaDiscoveryRequest, error) {
 
 func (o obedient) Send(m message) error {
 	o.requests <- &discoveryv3.DeltaDiscoveryRequest{TypeUrl: url(m.items[0].Type), ResponseNonce: m.nonce}
+	return nil
+}
+
+// terse is obedient, with acknowledgements as they are on the wire.
+type terse struct{ said chan []byte }
+
+func (t terse) Send(m message) error {
+	answer := make([]byte, 0, 128)
+	answer = protowire.AppendTag(answer, fieldRequestTypeURL, protowire.BytesType)
+	answer = protowire.AppendString(answer, url(m.items[0].Type))
+	answer = protowire.AppendTag(answer, fieldResponseNonce, protowire.BytesType)
+	t.said <- protowire.AppendString(answer, m.nonce)
 	return nil
 }
 
@@ -95,16 +109,21 @@ func BenchmarkChange(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			var open []obedient
+			var open []terse
 			start := func(node string, onDemand bool, first *discoveryv3.DeltaDiscoveryRequest, more ...*discoveryv3.DeltaDiscoveryRequest) {
-				o := obedient{make(chan *discoveryv3.DeltaDiscoveryRequest, 16)}
-				for _, r := range more {
-					o.requests <- r
-				}
-				open = append(open, o)
-				st := &stream{tx: o, node: scope.Node{ID: node, Identity: id}, onDemand: onDemand,
-					proxyIs: acks.Proxy{Name: node, Kind: "sidecar", Key: accountsKey()}}
-				streams.Go(func() { _ = drive(s, st, first, o.Recv) })
+				t := terse{make(chan []byte, 16)}
+				open = append(open, t)
+				st := newStream(t, scope.Node{ID: node, Identity: id}, onDemand, acks.Proxy{Name: node, Kind: "sidecar", Key: accountsKey()})
+				streams.Go(func() {
+					s.open(st)
+					defer st.close()
+					for _, r := range append([]*discoveryv3.DeltaDiscoveryRequest{first}, more...) {
+						_ = st.receive(r)
+					}
+					for said := range t.said {
+						st.acknowledge(said)
+					}
+				})
 			}
 			c.held.Add(proxies)
 			for i := range proxies {
@@ -127,7 +146,7 @@ func BenchmarkChange(b *testing.B) {
 			b.StopTimer()
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*proxies), "ns/proxy")
 			for _, o := range open {
-				close(o.requests)
+				close(o.said)
 			}
 			streams.Wait()
 			s.Close()

@@ -39,7 +39,7 @@ func newEnvoyLike(t *testing.T, seed uint64) *envoyLike {
 // connect begins a stream, with what is held from the one before.
 func (e *envoyLike) connect() {
 	e.reset()
-	e.session.settled = true
+	e.session.settle(true)
 	e.replies = nil
 	for _, t := range []envoy.Type{envoy.ClusterType, envoy.EndpointType, envoy.ScopedRouteType, envoy.ListenerType} {
 		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(t), InitialResourceVersions: maps.Clone(e.has[t])}
@@ -58,7 +58,7 @@ func (e *envoyLike) assignments() []string { return slices.Sorted(maps.Keys(e.ha
 
 func (e *envoyLike) say(r *discoveryv3.DeltaDiscoveryRequest) {
 	e.t.Helper()
-	if err := e.session.request(r); err != nil {
+	if err := e.bring(r); err != nil {
 		e.t.Fatal(err)
 	}
 	e.effects()

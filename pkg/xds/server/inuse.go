@@ -24,12 +24,12 @@ func (s *Server) InUse() []InUse {
 	out := make([]InUse, 0, len(s.proxies))
 	for id, p := range s.proxies {
 		u := InUse{Node: id.node}
-		if p.ads != nil {
-			u.Key = p.ads.who().Key
+		if st := p.ads.Load(); st != nil {
+			u.Key = st.who().Key
 		}
-		if p.onDemand != nil {
+		if st := p.onDemand.Load(); st != nil {
 			var sub *names
-			u.Key, sub = p.onDemand.subscription()
+			u.Key, sub = st.who().Key, st.subscription()
 			if _, known := lists[sub]; !known && sub != nil {
 				lists[sub] = addresses(sub.list)
 			}
@@ -40,10 +40,10 @@ func (s *Server) InUse() []InUse {
 	return out
 }
 
-func (st *stream) subscription() (scope.Key, *names) {
+func (st *stream) subscription() *names {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.proxyIs.Key, st.session.lanes[onDemandLane].sub
+	return st.session.lanes[onDemandLane].sub
 }
 
 // Deny answers those proxies of a key that wait for one of the destinations that
@@ -75,7 +75,7 @@ func (s *session) deny(destinations []netip.AddrPort) (denied bool, all int) {
 		name := envoy.GateCluster(a)
 		if l.sub.lists(name) && l.version(name) == "" && !l.inFlight(name) && !slices.Contains(l.denied, name) {
 			l.denied = append(l.denied, name)
-			denied = true
+			denied, s.resting = true, false
 		}
 	}
 	return denied, l.sub.len()

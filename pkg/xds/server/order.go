@@ -26,10 +26,20 @@ var breaks = [][]int{{listenerLane}, {scopeLane, routeLane, extensionLane}, {clu
 // next is the next message that may be sent now; ok is false when there is none
 // until the client answers or another snapshot comes.
 func (s *session) next() (m message, ok bool) {
+	if s.resting {
+		return message{}, false
+	}
 	if s.onDemand {
 		s.waiting = false
-		return s.nextOnDemand()
+		m, ok = s.nextOnDemand()
+	} else {
+		m, ok = s.nextADS()
 	}
+	s.resting = !ok && !s.waiting
+	return m, ok
+}
+
+func (s *session) nextADS() (message, bool) {
 	if s.snap == nil {
 		return message{}, false
 	}
@@ -62,7 +72,7 @@ func (s *session) next() (m message, ok bool) {
 // are acknowledged. A scope that names one which the client has never seen is refused.
 func (s *session) clustersOnTheirWay() bool {
 	l := s.lanes[clusterLane]
-	return l.flight != nil && l.flight.set == s.snap.Set(l.typ) && len(l.singles) == 0
+	return l.flight != nil && l.flight.set == l.cur && len(l.singles) == 0
 }
 
 // newScopes go with the clusters that they lead to, and not after them: nobody
@@ -73,7 +83,7 @@ func (s *session) newScopes() (message, bool) {
 	if l.sub == nil || l.flight != nil || len(l.singles) > 0 {
 		return message{}, false
 	}
-	cur := s.snap.Set(l.typ)
+	cur := l.cur
 	d := s.delta(l, cur)
 	var fresh []*cache.Item
 	for _, it := range d.add {
@@ -101,7 +111,7 @@ func (s *session) scopesKnown(snap *cache.Snapshot) bool {
 			return false
 		}
 	}
-	s.scopes, s.resumed = nil, false
+	s.scopes, s.resumed, s.resting = nil, false, false
 	return true
 }
 
@@ -153,7 +163,7 @@ func (s *session) update(l *lane) (message, bool) {
 	if l.sub == nil || l.flight != nil {
 		return message{}, false
 	}
-	cur := s.snap.Set(l.typ)
+	cur := l.cur
 	for len(l.singles) > 0 {
 		it := cur.Get(l.singles[0])
 		if l.singles = l.singles[1:]; len(l.singles) == 0 {
@@ -185,7 +195,7 @@ func (s *session) updated(l *lane) bool {
 	if l.sub == nil {
 		return true
 	}
-	return l.flight == nil && len(l.singles) == 0 && len(s.delta(l, s.snap.Set(l.typ)).add) == 0
+	return l.flight == nil && len(l.singles) == 0 && len(s.delta(l, l.cur).add) == 0
 }
 
 // remove sends the removals of one type.
@@ -193,7 +203,7 @@ func (s *session) remove(l *lane) (message, bool) {
 	if l.sub == nil || l.flight != nil {
 		return message{}, false
 	}
-	cur := s.snap.Set(l.typ)
+	cur := l.cur
 	d := s.delta(l, cur)
 	if len(d.removed) == 0 {
 		return message{}, false

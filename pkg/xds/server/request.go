@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -20,6 +21,7 @@ const wildcard = "*"
 // request takes what a client says: an answer to a response, a change of what
 // it wants, or both. The error ends the stream.
 func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
+	s.resting = false
 	t := envoy.Type(r.GetTypeUrl())
 	if s.onDemand && (t == envoy.ClusterType || t == "") {
 		t = envoy.OnDemandType
@@ -29,14 +31,8 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
 		return status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", r.GetTypeUrl())
 	}
 	// A nonce that is not the newest one's is stale: it answers nothing.
-	if f := l.flight; f != nil && r.GetResponseNonce() == f.nonce {
-		l.flight = nil
-		s.unacknowledged -= len(f.body.bytes)
-		if r.GetErrorDetail() == nil {
-			s.acknowledged(l, f)
-		} else {
-			s.refusedBy(l, f, inOneLine(r.GetErrorDetail().GetMessage()))
-		}
+	if l.flight != nil && r.GetResponseNonce() == l.flight.nonce {
+		s.answered(l, r.GetErrorDetail())
 	}
 	if err := s.limits.check(r); err != nil {
 		return err
@@ -45,6 +41,35 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
 		return s.subscribe(l, r)
 	}
 	return nil
+}
+
+// acknowledge takes a request that says nothing but that what is in flight has
+// arrived, as most do; it is not decoded. It reports whether it is one.
+func (s *session) acknowledge(request []byte) bool {
+	typeURL, nonce, ok := plain(request)
+	if !ok {
+		return false
+	}
+	for _, l := range s.lanes {
+		if l != nil && l.sub != nil && l.flight != nil && l.flight.nonce == string(nonce) && url(l.typ) == string(typeURL) {
+			s.resting = false
+			s.answered(l, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// answered: the client has, or has refused, what is in flight.
+func (s *session) answered(l *lane, refusal *statuspb.Status) {
+	f := l.flight
+	l.flight = nil
+	s.unacknowledged -= len(f.body.bytes)
+	if refusal == nil {
+		s.acknowledged(l, f)
+	} else {
+		s.refusedBy(l, f, inOneLine(refusal.GetMessage()))
+	}
 }
 
 // begin takes the first request of a type: what the client holds already.
@@ -185,7 +210,7 @@ func isDestination(name string) bool {
 
 // acknowledged: the client has what the response said.
 func (s *session) acknowledged(l *lane, f *flight) {
-	s.out.accepted, s.out.again = append(s.out.accepted, f.body.items...), append(s.out.again, f.again...)
+	s.out.accepted, s.out.again = f.body.items, f.again // a request answers one response
 	for _, it := range f.body.items {
 		if _, ok := l.refused[it.Name]; ok {
 			delete(l.refused, it.Name)

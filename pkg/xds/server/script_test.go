@@ -70,7 +70,7 @@ func (c *script) step(f []string) {
 	case "publish":
 		c.cache.Publish(accountsKey(), resources(f[1:]))
 	case "settle":
-		c.session.settled = true
+		c.session.settle(true)
 	case "reset":
 		c.reset()
 	case "want":
@@ -120,10 +120,22 @@ func (c *script) request(f []string) {
 	default:
 		c.t.Fatalf("no step %v", f)
 	}
-	if err := c.session.request(r); err != nil {
+	if err := c.bring(r); err != nil {
 		c.t.Fatalf("%v: %v", f, err)
 	}
 	c.effects()
+}
+
+// bring hands over a request as the wire does.
+func (c *script) bring(r *discoveryv3.DeltaDiscoveryRequest) error {
+	encoded, err := proto.Marshal(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if c.session.acknowledge(encoded) {
+		return nil
+	}
+	return c.session.request(r)
 }
 
 // version is what a resource's content hashes to.

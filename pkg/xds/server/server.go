@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshd-io/meshd/pkg/identity"
@@ -52,10 +53,11 @@ type proxyID struct {
 }
 
 // proxy is one Envoy: its streams, of which the newest of each kind counts.
+// Server.mu is held to change it; each step of a stream reads it.
 type proxy struct {
 	id            proxyID
-	ads, onDemand *stream
-	settled       bool
+	ads, onDemand atomic.Pointer[stream]
+	settled       atomic.Bool
 	grace         *time.Timer
 }
 
@@ -165,13 +167,13 @@ func (s *Server) rekey(st *stream, key scope.Key) {
 		return
 	}
 	s.unindex(st)
-	asked := st.setKey(key)
-	s.index(st)
-	if st.proxy.onDemand != nil {
+	if st.proxy.onDemand.Load() != nil {
 		// What it uses must be in the new snapshot first; one that has asked for nothing uses nothing.
-		st.proxy.settled = false
+		st.proxy.settled.Store(false) // before anybody can see the snapshot
 		st.proxy.grace.Reset(s.grace)
 	}
+	asked := st.setKey(key)
+	s.index(st)
 	s.mu.Unlock()
 	s.record(st, acks.Event{Kind: acks.Rekeyed})
 	s.demander.Demand(key, asked, true)
@@ -201,18 +203,18 @@ func (s *Server) enter(st *stream) {
 	id := proxyID{identity: st.node.Identity, node: st.node.ID}
 	p := s.proxies[id]
 	if p == nil {
-		p = &proxy{id: id, settled: st.who().Kind == gatewayKind}
+		p = &proxy{id: id}
+		p.settled.Store(st.who().Kind == gatewayKind)
 		p.grace = time.AfterFunc(s.grace, func() { s.settle(p) })
 		s.proxies[id] = p
 	}
 	st.proxy = p
 	slot := p.slot(st)
-	old := *slot
+	old := slot.Swap(st)
 	if old != nil {
 		old.left = true
 		s.unindex(old)
 	}
-	*slot = st
 	s.index(st)
 	s.mu.Unlock()
 	if old != nil {
@@ -221,7 +223,7 @@ func (s *Server) enter(st *stream) {
 	}
 }
 
-func (p *proxy) slot(st *stream) **stream {
+func (p *proxy) slot(st *stream) *atomic.Pointer[stream] {
 	if st.onDemand {
 		return &p.onDemand
 	}
@@ -238,8 +240,8 @@ func (s *Server) leave(st *stream) bool {
 	st.left = true
 	s.unindex(st)
 	p := st.proxy
-	*p.slot(st) = nil
-	if p.ads == nil && p.onDemand == nil {
+	p.slot(st).Store(nil)
+	if p.ads.Load() == nil && p.onDemand.Load() == nil {
 		p.grace.Stop()
 		delete(s.proxies, p.id)
 	}
@@ -249,27 +251,16 @@ func (s *Server) leave(st *stream) bool {
 // settle lets removals go out.
 func (s *Server) settle(p *proxy) {
 	s.mu.Lock()
-	p.settled = true
-	streams := []*stream{p.ads, p.onDemand}
+	p.settled.Store(true)
 	s.mu.Unlock()
-	for _, st := range streams {
+	for _, st := range []*stream{p.ads.Load(), p.onDemand.Load()} {
 		if st != nil {
 			s.wake(st)
 		}
 	}
 }
 
-// pair is the proxy's other stream and whether removals may go out.
-func (s *Server) pair(st *stream) (other *stream, settled bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st.onDemand {
-		return st.proxy.ads, st.proxy.settled
-	}
-	return st.proxy.onDemand, st.proxy.settled
-}
-
 func (s *Server) record(st *stream, e acks.Event) {
-	e.At, e.Proxy = time.Now(), st.who()
+	e.At, e.Proxy = time.Now(), *st.who()
 	s.recorder.Record(e)
 }

@@ -46,6 +46,9 @@ func (w *wired) Send(m message) error { return w.tx.Send(m.bytes, m.tail()) }
 
 // Receive implements wire.Handler.
 func (w *wired) Receive(b []byte) error {
+	if w.stream != nil && w.stream.acknowledge(b) {
+		return nil
+	}
 	r := new(discoveryv3.DeltaDiscoveryRequest)
 	if err := proto.Unmarshal(b, r); err != nil {
 		return status.Error(codes.InvalidArgument, "not a DeltaDiscoveryRequest")
@@ -55,7 +58,7 @@ func (w *wired) Receive(b []byte) error {
 		if err != nil {
 			return err
 		}
-		w.stream = &stream{tx: w, node: node, onDemand: w.onDemand, proxyIs: who}
+		w.stream = newStream(w, node, w.onDemand, who)
 		w.server.open(w.stream)
 	}
 	return w.stream.receive(r)

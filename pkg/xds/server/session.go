@@ -21,6 +21,8 @@ type session struct {
 	asks func(assignment string) bool
 
 	snap *cache.Snapshot
+	// resting: there was nothing to send, and nothing has moved since.
+	resting bool
 	// settled: what a proxy has asked for is in the snapshot, so that what is
 	// missing from it is really gone. Nothing is removed before.
 	settled bool
@@ -79,7 +81,8 @@ func (n note) event() acks.Event {
 // lane is one type's state on a stream.
 type lane struct {
 	typ envoy.Type
-	sub *names // what the client wants; nil: it has never asked
+	sub *names     // what the client wants; nil: it has never asked
+	cur *cache.Set // what the client is to have
 
 	// held and heldSub are what the client has acknowledged, except for diff.
 	held    *cache.Set
@@ -126,10 +129,14 @@ type shared struct {
 
 func newSession(limits Limits, with *shared, gate bool) *session {
 	s := &session{limits: limits, shared: with, onDemand: gate}
-	for i, t := range laneTypes {
-		if (i == onDemandLane) == gate {
-			s.lanes[i] = &lane{typ: t}
-		}
+	if gate {
+		s.lanes[onDemandLane] = &lane{typ: envoy.OnDemandType}
+		return s
+	}
+	lanes := new([onDemandLane]lane) // together: a change looks at them all
+	for i := range lanes {
+		lanes[i].typ = laneTypes[i]
+		s.lanes[i] = &lanes[i]
 	}
 	return s
 }
@@ -159,7 +166,27 @@ func (s *session) lane(t envoy.Type) *lane {
 }
 
 // publish makes a snapshot the one to bring the client to.
-func (s *session) publish(snap *cache.Snapshot) { s.snap = snap }
+func (s *session) publish(snap *cache.Snapshot) {
+	if snap == s.snap {
+		return
+	}
+	s.resting = s.resting && s.snap != nil
+	s.snap = snap
+	for _, l := range s.lanes {
+		if l == nil {
+			continue
+		}
+		if set := snap.Set(l.typ); set != l.cur {
+			l.cur, s.resting = set, false
+		}
+	}
+}
+
+// settle says whether what is missing from the snapshot is really gone.
+func (s *session) settle(settled bool) {
+	s.resting = s.resting && settled == s.settled
+	s.settled = settled
+}
 
 // take gives the effects since the last call.
 func (s *session) take() effects {
@@ -236,8 +263,7 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 	if s.onDemand {
 		l.flight.again = s.known(b.items)
 	}
-	s.out.events = append(s.out.events, note{kind: acks.Sent, typ: l.typ, resources: len(b.items)})
-	return message{body: b, nonce: l.flight.nonce}
+	return message{body: b, typ: l.typ, nonce: l.flight.nonce}
 }
 
 // known are the clusters whose assignments the client has asked for already.
@@ -254,6 +280,7 @@ func (s *session) known(clusters []*cache.Item) (known []*cache.Item) {
 // comes, changed or not, and asks for none that it knows already.
 func (s *session) endpointsAgain(clusters []*cache.Item) {
 	l := s.lanes[endpointLane]
+	s.resting = false
 	for _, it := range clusters {
 		name := it.Assignment
 		// Before the first request for endpoints nothing is known of what the client holds.

@@ -32,29 +32,41 @@ type stream struct {
 	replaced atomic.Bool
 	// waiting: this on-demand stream's answers wait for acknowledgements on the ADS stream.
 	waiting atomic.Bool
+	proxyIs atomic.Pointer[acks.Proxy]
+	proxy   *proxy
 
-	// proxy and left belong to Server.mu.
-	proxy *proxy
-	left  bool
+	left bool // of Server.mu
 
 	mu      sync.Mutex
-	proxyIs acks.Proxy
 	session *session
 	// ads is the other stream of an on-demand stream's proxy, as of the last step; nil is none.
 	ads *stream
 }
 
-func (st *stream) who() acks.Proxy {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.proxyIs
+func newStream(tx transport, node scope.Node, onDemand bool, who acks.Proxy) *stream {
+	st := &stream{tx: tx, node: node, onDemand: onDemand}
+	st.proxyIs.Store(&who)
+	return st
 }
 
-// setKey gives the destinations that the stream has in use.
+// who is read only.
+func (st *stream) who() *acks.Proxy { return st.proxyIs.Load() }
+
+// other is the proxy's other stream; nil is none.
+func (st *stream) other() *stream {
+	if st.onDemand {
+		return st.proxy.ads.Load()
+	}
+	return st.proxy.onDemand.Load()
+}
+
+// setKey gives the destinations that the stream has in use. Server.mu is held.
 func (st *stream) setKey(key scope.Key) []netip.AddrPort {
+	who := *st.who()
+	who.Key = key
+	st.proxyIs.Store(&who)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.proxyIs.Key = key
 	if l := st.session.lanes[onDemandLane]; l != nil && l.sub != nil {
 		return addresses(l.sub.list)
 	}
@@ -85,7 +97,6 @@ func (s *Server) open(st *stream) {
 
 // receive takes a request. The error ends the stream.
 func (st *stream) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
-	s := st.server
 	if st.replaced.Load() {
 		return status.Error(codes.Aborted, "replaced by a newer stream of the same proxy")
 	}
@@ -97,11 +108,34 @@ func (st *stream) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
 	if err != nil {
 		return err
 	}
-	s.pushHere(st)
-	if other, _ := s.pair(st); other != nil && other.waiting.Load() { // for this acknowledgement, it may be
-		s.wake(other)
-	}
+	st.goOn()
 	return nil
+}
+
+// acknowledge takes a request if it is a mere acknowledgement, and reports whether it is.
+func (st *stream) acknowledge(request []byte) bool {
+	if st.replaced.Load() {
+		return false
+	}
+	st.mu.Lock()
+	ok := st.session.acknowledge(request)
+	if !ok {
+		st.mu.Unlock()
+		return false
+	}
+	fx := st.session.take()
+	st.mu.Unlock()
+	st.apply(fx)
+	st.goOn()
+	return true
+}
+
+// goOn sends what may follow a request.
+func (st *stream) goOn() {
+	st.server.pushHere(st)
+	if other := st.other(); other != nil && other.waiting.Load() { // for this acknowledgement, it may be
+		st.server.wake(other)
+	}
 }
 
 // close ends a stream: nothing is sent any more.
@@ -142,7 +176,7 @@ func (st *stream) adsAsks(assignment string) bool {
 // endpointsAgain: an on-demand cluster may name an assignment that the proxy has
 // already; it warms until that comes again on the ADS stream.
 func (st *stream) endpointsAgain(clusters []*cache.Item) {
-	other, _ := st.server.pair(st)
+	other := st.other()
 	if other == nil {
 		return
 	}
@@ -154,27 +188,27 @@ func (st *stream) endpointsAgain(clusters []*cache.Item) {
 
 // apply does what a session wants done outside.
 func (st *stream) apply(fx effects) {
-	who := st.who()
+	key := st.who().Key
 	if fx.fresh {
 		st.server.settle(st.proxy)
 	}
 	if len(fx.accepted) > 0 {
-		st.server.cache.Accept(who.Key, fx.accepted)
+		st.server.cache.Accept(key, fx.accepted)
 	}
 	if len(fx.again) > 0 {
 		st.endpointsAgain(fx.again)
 	}
 	for _, r := range fx.refused {
-		st.server.cache.Reject(who.Key, r)
+		st.server.cache.Reject(key, r)
 	}
 	for _, e := range fx.events {
 		st.server.record(st, e.event())
 	}
 	if len(fx.asked) > 0 {
-		st.server.demander.Demand(who.Key, addresses(fx.asked), false)
+		st.server.demander.Demand(key, addresses(fx.asked), false)
 	}
 	if len(fx.resumed) > 0 {
-		st.server.demander.Demand(who.Key, addresses(fx.resumed), true)
+		st.server.demander.Demand(key, addresses(fx.resumed), true)
 	}
 }
 
@@ -184,42 +218,49 @@ func (st *stream) step() (message, bool, int) {
 	if st.replaced.Load() {
 		return message{}, false, 0
 	}
-	snap := s.cache.Snapshot(st.who().Key)
-	st.settleIfMet(snap)
-	other, settled := s.pair(st)
+	// In this order: what was settled with a snapshot is not looked for in one
+	// from before it, nor in another key's.
+	key := st.who().Key
+	other, settled := st.other(), st.proxy.settled.Load()
+	snap := s.cache.Snapshot(key)
+	if !settled && st.onDemand && st.met(snap, other) {
+		settled = true
+		s.settle(st.proxy)
+	}
 	st.mu.Lock()
 	if st.onDemand {
 		st.ads = other
 		st.waiting.Store(true) // what is acknowledged from here on may be looked at too early
 	}
 	st.session.publish(snap)
-	st.session.settled = settled
+	st.session.settle(settled)
 	m, ok := st.session.next()
 	unacknowledged := st.session.unacknowledged
 	st.waiting.Store(st.session.waiting)
 	fx := st.session.take()
 	st.mu.Unlock()
+	if ok {
+		s.record(st, acks.Event{Kind: acks.Sent, Type: m.typ, Resources: len(m.items)})
+	}
 	st.apply(fx)
 	return m, ok, unacknowledged
 }
 
-// settleIfMet: once everything that the proxy has asked for, and what it was
-// given without asking, is in the snapshot, what is missing from it is really gone.
-func (st *stream) settleIfMet(snap *cache.Snapshot) {
-	s := st.server
-	other, settled := s.pair(st)
-	if settled || !st.onDemand || snap == nil || other == nil {
-		return
+// met: everything that the proxy has asked for, and what it was given without
+// asking, is in the snapshot; what is missing from it is really gone.
+func (st *stream) met(snap *cache.Snapshot, ads *stream) bool {
+	if snap == nil || ads == nil {
+		return false
 	}
 	st.mu.Lock()
 	met := st.session.met(snap)
 	st.mu.Unlock()
-	other.mu.Lock()
-	met = met && other.session.toldAll(snap)
-	other.mu.Unlock()
-	if met {
-		s.settle(st.proxy)
+	if !met {
+		return false
 	}
+	ads.mu.Lock()
+	defer ads.mu.Unlock()
+	return ads.session.toldAll(snap)
 }
 
 // toldAll reports whether an ADS client has told which destinations it holds, and the snapshot has all of them.

@@ -48,7 +48,7 @@ func TestClientsThatDoNotReadHoldUpNobody(t *testing.T) {
 	}
 	var streams sync.WaitGroup
 	open := func(tx talker, node string) {
-		st := &stream{tx: tx, node: scope.Node{ID: node, Identity: id}, proxyIs: acks.Proxy{Name: node, Key: accountsKey()}}
+		st := newStream(tx, scope.Node{ID: node, Identity: id}, false, acks.Proxy{Name: node, Key: accountsKey()})
 		streams.Go(func() {
 			_ = drive(s, st, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(envoy.ClusterType)}, tx.Recv)
 		})
