@@ -3,7 +3,6 @@ package cache
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -66,15 +65,12 @@ type Set struct {
 // HeldID is the first ID that no Cache gives to a Set.
 const HeldID = 1 << 63
 
-// HeldSet is what a client says that it holds of a type: names and versions,
-// and no bytes. id is HeldID or above.
-func HeldSet(id uint64, t envoy.Type, versions map[string]string) *Set {
-	s := &Set{ID: id, typ: t, items: make([]*Item, 0, len(versions))}
-	encoded, items := make([]Encoded, len(versions)), make([]Item, len(versions))
-	for i, name := range slices.Sorted(maps.Keys(versions)) {
-		encoded[i] = Encoded{Name: name, Version: versions[name]}
-		items[i].Encoded, items[i].Type = &encoded[i], t
-		s.items = append(s.items, &items[i])
+// HeldSet is what a client says that it holds of a type: names, sorted, with
+// their versions, and no bytes. id is HeldID or above.
+func HeldSet(id uint64, t envoy.Type, versions iter.Seq2[string, string]) *Set {
+	s := &Set{ID: id, typ: t}
+	for name, version := range versions {
+		s.items = append(s.items, &Item{Encoded: &Encoded{Name: name, Version: version}, Type: t})
 	}
 	return s
 }

@@ -8,9 +8,8 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/xds/acks"
@@ -60,7 +59,7 @@ func drive(s *Server, st *stream, first *discoveryv3.DeltaDiscoveryRequest, recv
 	s.open(st)
 	defer st.close()
 	for r := first; ; {
-		if err := st.receive(r); err != nil {
+		if err := st.receive(requestOf(r)); err != nil {
 			return err
 		}
 		var err error
@@ -118,10 +117,11 @@ func BenchmarkChange(b *testing.B) {
 					s.open(st)
 					defer st.close()
 					for _, r := range append([]*discoveryv3.DeltaDiscoveryRequest{first}, more...) {
-						_ = st.receive(r)
+						_ = st.receive(requestOf(r))
 					}
 					for said := range t.said {
-						st.acknowledge(said)
+						r, _ := decode(said, s.limits)
+						_ = st.receive(&r)
 					}
 				})
 			}

@@ -58,7 +58,7 @@ func (e *envoyLike) assignments() []string { return slices.Sorted(maps.Keys(e.ha
 
 func (e *envoyLike) say(r *discoveryv3.DeltaDiscoveryRequest) {
 	e.t.Helper()
-	if err := e.bring(r); err != nil {
+	if err := e.session.request(requestOf(r)); err != nil {
 		e.t.Fatal(err)
 	}
 	e.effects()

@@ -4,26 +4,24 @@ import (
 	"runtime"
 	"testing"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
 )
 
 func TestHoldingsAreShared(t *testing.T) {
 	var h holdings
-	first := h.set(envoy.ClusterType, map[string]string{"a": "1", "b": "2"})
-	if again := h.set(envoy.ClusterType, map[string]string{"b": "2", "a": "1"}); again != first {
+	first := h.set(envoy.ClusterType, versions{{"a", "1"}, {"b", "2"}})
+	if again := h.set(envoy.ClusterType, versions{{"a", "1"}, {"b", "2"}}); again != first {
 		t.Error("equal holdings are two sets")
 	}
 	for name, other := range map[string]struct {
 		typ      envoy.Type
-		versions map[string]string
+		versions versions
 	}{
-		"type":     {envoy.EndpointType, map[string]string{"a": "1", "b": "2"}},
-		"version":  {envoy.ClusterType, map[string]string{"a": "1", "b": "3"}},
-		"fewer":    {envoy.ClusterType, map[string]string{"a": "1"}},
-		"run on":   {envoy.ClusterType, map[string]string{"a": "1b2"}},
-		"run on 2": {envoy.ClusterType, map[string]string{"a1": "", "b": "2"}},
+		"type":     {envoy.EndpointType, versions{{"a", "1"}, {"b", "2"}}},
+		"version":  {envoy.ClusterType, versions{{"a", "1"}, {"b", "3"}}},
+		"fewer":    {envoy.ClusterType, versions{{"a", "1"}}},
+		"run on":   {envoy.ClusterType, versions{{"a", "1b2"}}},
+		"run on 2": {envoy.ClusterType, versions{{"a1", ""}, {"b", "2"}}},
 	} {
 		if s := h.set(other.typ, other.versions); s == first || s.ID == first.ID {
 			t.Errorf("%s: other holdings are the same set", name)
@@ -48,9 +46,7 @@ func TestResumedSessionsShareTheirState(t *testing.T) {
 	var with shared
 	session := func() *session {
 		s := newSession(Limits{}.withDefaults(), &with, false)
-		if err := s.request(&discoveryv3.DeltaDiscoveryRequest{
-			TypeUrl: string(envoy.ClusterType), InitialResourceVersions: map[string]string{"a": "1", "b": "2"},
-		}); err != nil {
+		if err := s.request(&request{typeURL: string(envoy.ClusterType), initial: versions{{"a", "1"}, {"b", "2"}}}); err != nil {
 			t.Fatal(err)
 		}
 		return s

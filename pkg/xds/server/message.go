@@ -15,36 +15,6 @@ const (
 	fieldRemoved   = 6
 )
 
-// Fields of envoy.service.discovery.v3.DeltaDiscoveryRequest.
-const (
-	fieldRequestTypeURL = 2
-	fieldResponseNonce  = 6
-)
-
-// plain reads a request that has a type and a nonce, and nothing else.
-func plain(request []byte) (typeURL, nonce []byte, ok bool) {
-	for len(request) > 0 {
-		field, wireType, n := protowire.ConsumeTag(request)
-		if n < 0 || wireType != protowire.BytesType {
-			return nil, nil, false
-		}
-		value, m := protowire.ConsumeBytes(request[n:])
-		if m < 0 {
-			return nil, nil, false
-		}
-		switch field {
-		case fieldRequestTypeURL:
-			typeURL = value
-		case fieldResponseNonce:
-			nonce = value
-		default:
-			return nil, nil, false
-		}
-		request = request[n+m:]
-	}
-	return typeURL, nonce, true
-}
-
 // body is a response without its nonce, encoded once and shared by streams. Immutable.
 type body struct {
 	items   []*cache.Item

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -62,7 +63,10 @@ func (t *interner) intern(wild bool, list []string) *names {
 	n := t.former[string(key)]
 	if n == nil {
 		t.next++
-		n = &names{id: t.next, wild: wild, list: list}
+		n = &names{id: t.next, wild: wild, list: make([]string, len(list))}
+		for i, s := range list {
+			n.list[i] = strings.Clone(s) // of a message, which goes
+		}
 	}
 	if t.fresh == nil || len(t.fresh) >= sweepAt {
 		t.former, t.fresh = t.fresh, map[string]*names{}
@@ -71,13 +75,9 @@ func (t *interner) intern(wild bool, list []string) *names {
 	return n
 }
 
-// union and minus keep sortedness.
+// union is sorted.
 func union(a, b []string) []string {
 	out := slices.Concat(a, b)
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-func minus(a []string, drop map[string]bool) []string {
-	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return drop[s] })
 }

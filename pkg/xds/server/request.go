@@ -1,15 +1,14 @@
 package server
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd-io/meshd/pkg/xds/acks"
 	"github.com/meshd-io/meshd/pkg/xds/cache"
@@ -20,61 +19,54 @@ const wildcard = "*"
 
 // request takes what a client says: an answer to a response, a change of what
 // it wants, or both. The error ends the stream.
-func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) error {
+func (s *session) request(r *request) error {
 	s.resting = false
-	t := envoy.Type(r.GetTypeUrl())
-	if s.onDemand && (t == envoy.ClusterType || t == "") {
-		t = envoy.OnDemandType
-	}
-	l := s.lane(t)
+	l := s.laneOf(r.typeURL)
 	if l == nil {
-		return status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", r.GetTypeUrl())
+		return status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", r.typeURL)
 	}
 	// A nonce that is not the newest one's is stale: it answers nothing.
-	if l.flight != nil && r.GetResponseNonce() == l.flight.nonce {
-		s.answered(l, r.GetErrorDetail())
+	if l.flight != nil && r.nonce == l.flight.nonce {
+		if err := s.answered(l, r.refusal); err != nil {
+			return err
+		}
 	}
-	if err := s.limits.check(r); err != nil {
-		return err
-	}
-	if l.sub == nil || len(r.GetResourceNamesSubscribe())+len(r.GetResourceNamesUnsubscribe()) > 0 {
+	if l.sub == nil || len(r.subscribe)+len(r.unsubscribe) > 0 {
 		return s.subscribe(l, r)
 	}
 	return nil
 }
 
-// acknowledge takes a request that says nothing but that what is in flight has
-// arrived, as most do; it is not decoded. It reports whether it is one.
-func (s *session) acknowledge(request []byte) bool {
-	typeURL, nonce, ok := plain(request)
-	if !ok {
-		return false
+// laneOf a type on the wire; nil is one that this stream has not.
+func (s *session) laneOf(typeURL string) *lane {
+	if !s.onDemand {
+		return s.lane(envoy.Type(typeURL))
 	}
-	for _, l := range s.lanes {
-		if l != nil && l.sub != nil && l.flight != nil && l.flight.nonce == string(nonce) && url(l.typ) == string(typeURL) {
-			s.resting = false
-			s.answered(l, nil)
-			return true
-		}
+	if typeURL == string(envoy.ClusterType) || typeURL == "" {
+		return s.lanes[onDemandLane]
 	}
-	return false
+	return nil
 }
 
-// answered: the client has, or has refused, what is in flight.
-func (s *session) answered(l *lane, refusal *statuspb.Status) {
+// answered: the client has what is in flight, or has refused it.
+func (s *session) answered(l *lane, refusal []byte) error {
 	f := l.flight
 	l.flight = nil
 	s.unacknowledged -= len(f.body.bytes)
 	if refusal == nil {
 		s.acknowledged(l, f)
-	} else {
-		s.refusedBy(l, f, inOneLine(refusal.GetMessage()))
+		return nil
 	}
+	var why statuspb.Status
+	if err := proto.Unmarshal(refusal, &why); err != nil {
+		return errMalformed
+	}
+	s.refusedBy(l, f, inOneLine(why.GetMessage()))
+	return nil
 }
 
 // begin takes the first request of a type: what the client holds already.
-func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial map[string]string) {
-	initial = r.GetInitialResourceVersions()
+func (s *session) begin(l *lane, initial versions) {
 	if len(initial) == 0 && l.typ == envoy.ClusterType {
 		s.empty, s.out.fresh = true, true
 	}
@@ -82,18 +74,20 @@ func (s *session) begin(l *lane, r *discoveryv3.DeltaDiscoveryRequest) (initial 
 		s.resume(l, initial)
 	}
 	for name := range l.force { // asked for the first time: it comes anyhow
-		if initial[name] == "" {
+		if initial.of(name) == "" {
 			delete(l.force, name)
 		}
 	}
-	return initial
 }
 
 // resume notes what the client says that it holds.
-func (s *session) resume(l *lane, initial map[string]string) {
+func (s *session) resume(l *lane, initial versions) {
 	s.out.events = append(s.out.events, note{kind: acks.Resumed, typ: l.typ, resources: len(initial)})
 	if s.onDemand { // there a name waits until the snapshot has it: an exception from what is held
-		l.diff = maps.Clone(initial)
+		l.diff = make(map[string]string, len(initial))
+		for _, v := range initial {
+			l.diff[strings.Clone(v.name)] = strings.Clone(v.version)
+		}
 		return
 	}
 	l.held = s.shared.holdings.set(l.typ, initial)
@@ -113,32 +107,33 @@ func (s *session) resume(l *lane, initial map[string]string) {
 	}
 }
 
-func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error {
+func (s *session) subscribe(l *lane, r *request) error {
 	first := l.sub == nil
-	var initial map[string]string
+	var initial versions
 	wild := !first && l.sub.wild
 	if first {
-		initial = s.begin(l, r)
-		wild = len(r.GetResourceNamesSubscribe()) == 0
+		initial = r.initial
+		s.begin(l, initial)
+		wild = len(r.subscribe) == 0
 	}
-	var list []string
-	for _, name := range r.GetResourceNamesSubscribe() {
+	list := r.subscribe[:0]
+	for _, name := range r.subscribe {
 		switch {
 		case name == wildcard:
 			wild = true
 			continue
 		case s.onDemand && !isDestination(name):
-			l.denied = append(l.denied, name)
+			l.denied = append(l.denied, strings.Clone(name))
 			continue
 		}
 		list = append(list, name)
 		// Whoever asks again is answered, but for what a reconnect says that it holds.
-		if initial[name] == "" && (l.version(name) != "" || l.inFlight(name) || l.heldSub.lists(name)) {
-			l.again(name)
+		if initial.of(name) == "" && (l.version(name) != "" || l.inFlight(name) || l.heldSub.lists(name)) {
+			l.again(strings.Clone(name))
 		}
 	}
-	drop := map[string]bool{}
-	for _, name := range r.GetResourceNamesUnsubscribe() {
+	drop := make(map[string]bool, len(r.unsubscribe))
+	for _, name := range r.unsubscribe {
 		drop[name] = true
 		delete(l.force, name)
 		delete(l.diff, name)
@@ -149,7 +144,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 	if !first {
 		before = l.sub.list
 	}
-	after := minus(union(before, list), drop)
+	after := slices.DeleteFunc(union(before, list), func(name string) bool { return drop[name] })
 	if s.onDemand {
 		after = s.bound(l, before, after, initial)
 	} else if len(after) > s.limits.Names {
@@ -164,7 +159,7 @@ func (s *session) subscribe(l *lane, r *discoveryv3.DeltaDiscoveryRequest) error
 }
 
 // bound refuses what is beyond the limit of destinations, and notes what is new.
-func (s *session) bound(l *lane, before, after []string, initial map[string]string) []string {
+func (s *session) bound(l *lane, before, after []string, initial versions) []string {
 	kept := make([]string, 0, len(after))
 	room := s.limits.Destinations - len(before)
 	var over []string
@@ -174,13 +169,13 @@ func (s *session) bound(l *lane, before, after []string, initial map[string]stri
 		case known:
 		case room > 0:
 			room--
-			if initial[name] != "" {
+			if initial.of(name) != "" {
 				s.out.resumed = append(s.out.resumed, name)
 			} else {
 				s.out.asked = append(s.out.asked, name)
 			}
 		default:
-			over = append(over, name)
+			over = append(over, strings.Clone(name))
 			continue
 		}
 		kept = append(kept, name)

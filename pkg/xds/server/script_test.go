@@ -120,22 +120,23 @@ func (c *script) request(f []string) {
 	default:
 		c.t.Fatalf("no step %v", f)
 	}
-	if err := c.bring(r); err != nil {
+	if err := c.session.request(requestOf(r)); err != nil {
 		c.t.Fatalf("%v: %v", f, err)
 	}
 	c.effects()
 }
 
-// bring hands over a request as the wire does.
-func (c *script) bring(r *discoveryv3.DeltaDiscoveryRequest) error {
-	encoded, err := proto.Marshal(r)
+// requestOf is a request as the wire brings it.
+func requestOf(said *discoveryv3.DeltaDiscoveryRequest) *request {
+	encoded, err := proto.Marshal(said)
 	if err != nil {
-		c.t.Fatal(err)
+		panic(err)
 	}
-	if c.session.acknowledge(encoded) {
-		return nil
+	r, err := decode(encoded, Limits{}.withDefaults())
+	if err != nil {
+		panic(err)
 	}
-	return c.session.request(r)
+	return &r
 }
 
 // version is what a resource's content hashes to.

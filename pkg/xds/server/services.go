@@ -1,10 +1,9 @@
 package server
 
 import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd-io/meshd/pkg/authn"
@@ -46,22 +45,31 @@ func (w *wired) Send(m message) error { return w.tx.Send(m.bytes, m.tail()) }
 
 // Receive implements wire.Handler.
 func (w *wired) Receive(b []byte) error {
-	if w.stream != nil && w.stream.acknowledge(b) {
-		return nil
-	}
-	r := new(discoveryv3.DeltaDiscoveryRequest)
-	if err := proto.Unmarshal(b, r); err != nil {
-		return status.Error(codes.InvalidArgument, "not a DeltaDiscoveryRequest")
+	r, err := decode(b, w.server.limits)
+	if err != nil {
+		return err
 	}
 	if w.stream == nil {
-		node, who, err := w.server.authenticate(w.peer, r.GetNode())
-		if err != nil {
+		if err := w.open(r.node); err != nil {
 			return err
 		}
-		w.stream = newStream(w, node, w.onDemand, who)
-		w.server.open(w.stream)
 	}
-	return w.stream.receive(r)
+	return w.stream.receive(&r)
+}
+
+// open begins the stream with the first request's node, encoded.
+func (w *wired) open(said []byte) error {
+	node := new(corev3.Node)
+	if err := proto.Unmarshal(said, node); err != nil {
+		return errMalformed
+	}
+	at, who, err := w.server.authenticate(w.peer, node)
+	if err != nil {
+		return err
+	}
+	w.stream = newStream(w, at, w.onDemand, who)
+	w.server.open(w.stream)
+	return nil
 }
 
 // Closed implements wire.Handler.

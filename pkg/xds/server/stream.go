@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -96,7 +95,7 @@ func (s *Server) open(st *stream) {
 }
 
 // receive takes a request. The error ends the stream.
-func (st *stream) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
+func (st *stream) receive(r *request) error {
 	if st.replaced.Load() {
 		return status.Error(codes.Aborted, "replaced by a newer stream of the same proxy")
 	}
@@ -108,34 +107,11 @@ func (st *stream) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
 	if err != nil {
 		return err
 	}
-	st.goOn()
-	return nil
-}
-
-// acknowledge takes a request if it is a mere acknowledgement, and reports whether it is.
-func (st *stream) acknowledge(request []byte) bool {
-	if st.replaced.Load() {
-		return false
-	}
-	st.mu.Lock()
-	ok := st.session.acknowledge(request)
-	if !ok {
-		st.mu.Unlock()
-		return false
-	}
-	fx := st.session.take()
-	st.mu.Unlock()
-	st.apply(fx)
-	st.goOn()
-	return true
-}
-
-// goOn sends what may follow a request.
-func (st *stream) goOn() {
 	st.server.pushHere(st)
 	if other := st.other(); other != nil && other.waiting.Load() { // for this acknowledgement, it may be
 		st.server.wake(other)
 	}
+	return nil
 }
 
 // close ends a stream: nothing is sent any more.

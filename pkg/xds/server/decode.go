@@ -1,0 +1,167 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// request is an envoy.service.discovery.v3.DeltaDiscoveryRequest. Generated code
+// makes a map and some thousand strings of what a proxy names when it comes back;
+// here all words are parts of one string: whatever is kept of them is cloned.
+type request struct {
+	node        []byte // a core.v3.Node, encoded; nil: none
+	typeURL     string
+	subscribe   []string
+	unsubscribe []string
+	initial     versions
+	nonce       string
+	refusal     []byte // a google.rpc.Status, encoded; nil: none
+}
+
+// versions of resources, sorted by name, each name once.
+type versions []version
+
+type version struct{ name, version string }
+
+// of is a resource's version; "" is none.
+func (v versions) of(name string) string {
+	i, ok := slices.BinarySearchFunc(v, name, func(one version, name string) int { return cmp.Compare(one.name, name) })
+	if !ok {
+		return ""
+	}
+	return v[i].version
+}
+
+// Fields of envoy.service.discovery.v3.DeltaDiscoveryRequest, and of its map's entries.
+const (
+	fieldNode            = 1
+	fieldRequestTypeURL  = 2
+	fieldSubscribe       = 3
+	fieldUnsubscribe     = 4
+	fieldInitialVersions = 5
+	fieldResponseNonce   = 6
+	fieldErrorDetail     = 7
+
+	fieldEntryKey   = 1
+	fieldEntryValue = 2
+)
+
+// errMalformed ends a stream.
+var errMalformed = status.Error(codes.InvalidArgument, "not a DeltaDiscoveryRequest")
+
+// decode refuses what no Envoy of this mesh says. Of node and refusal nothing is copied.
+func decode(message []byte, limits Limits) (r request, err error) {
+	text := string(message)
+	for len(message) > 0 {
+		f, err := next(&message, text)
+		if err != nil {
+			return request{}, err
+		}
+		switch f.number {
+		case fieldNode:
+			r.node = f.bytes
+		case fieldErrorDetail:
+			r.refusal = f.bytes
+		case fieldRequestTypeURL:
+			r.typeURL, err = f.word(limits)
+		case fieldResponseNonce:
+			r.nonce, err = f.word(limits)
+		case fieldSubscribe:
+			r.subscribe, err = f.add(r.subscribe, limits)
+		case fieldUnsubscribe:
+			r.unsubscribe, err = f.add(r.unsubscribe, limits)
+		case fieldInitialVersions:
+			r.initial, err = f.addVersion(r.initial, limits)
+		}
+		if err != nil {
+			return request{}, err
+		}
+	}
+	byName := func(a, b version) int { return strings.Compare(a.name, b.name) }
+	slices.SortFunc(r.initial, byName)
+	r.initial = slices.CompactFunc(r.initial, func(a, b version) bool { return a.name == b.name })
+	return r, nil
+}
+
+// field is one of a message; its text is its bytes.
+type field struct {
+	number protowire.Number // 0: of no type that is wanted
+	bytes  []byte
+	text   string
+}
+
+// next cuts a field from the front of a message, which is the end of text.
+func next(message *[]byte, text string) (field, error) {
+	number, wireType, n := protowire.ConsumeTag(*message)
+	if n < 0 {
+		return field{}, errMalformed
+	}
+	rest := (*message)[n:]
+	if wireType != protowire.BytesType {
+		m := protowire.ConsumeFieldValue(number, wireType, rest)
+		if m < 0 {
+			return field{}, errMalformed
+		}
+		*message = rest[m:]
+		return field{}, nil
+	}
+	value, m := protowire.ConsumeBytes(rest)
+	if m < 0 {
+		return field{}, errMalformed
+	}
+	*message = rest[m:]
+	end := len(text) - len(*message)
+	return field{number, value, text[end-len(value) : end]}, nil
+}
+
+// word is a field's text, which is not longer than a name may be.
+func (f field) word(limits Limits) (string, error) {
+	switch {
+	case len(f.text) > limits.NameBytes:
+		return "", status.Errorf(codes.InvalidArgument, "a name, version or type of %d bytes, at most %d", len(f.text), limits.NameBytes)
+	case !utf8.ValidString(f.text):
+		return "", errMalformed
+	}
+	return f.text, nil
+}
+
+// add puts a name to others.
+func (f field) add(list []string, limits Limits) ([]string, error) {
+	if len(list) >= limits.Names {
+		return nil, tooMany(limits)
+	}
+	name, err := f.word(limits)
+	return append(list, name), err
+}
+
+// addVersion puts an entry of a map to others.
+func (f field) addVersion(list versions, limits Limits) (versions, error) {
+	if len(list) >= limits.Names {
+		return nil, tooMany(limits)
+	}
+	var v version
+	for entry := f.bytes; len(entry) > 0; {
+		part, err := next(&entry, f.text)
+		switch {
+		case err != nil:
+		case part.number == fieldEntryKey:
+			v.name, err = part.word(limits)
+		case part.number == fieldEntryValue:
+			v.version, err = part.word(limits)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return append(list, v), nil
+}
+
+func tooMany(limits Limits) error {
+	return status.Errorf(codes.ResourceExhausted, "more than %d names in a request", limits.Names)
+}
