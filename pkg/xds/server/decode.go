@@ -57,36 +57,72 @@ var errMalformed = status.Error(codes.InvalidArgument, "not a DeltaDiscoveryRequ
 
 // decode refuses what no Envoy of this mesh says. Of node and refusal nothing is copied.
 func decode(message []byte, limits Limits) (r request, err error) {
+	counts, err := count(message)
+	if err != nil {
+		return request{}, err
+	}
+	for _, n := range counts {
+		if n > limits.Names {
+			return request{}, status.Errorf(codes.ResourceExhausted, "more than %d names in a request", limits.Names)
+		}
+	}
+	r.subscribe = slices.Grow(r.subscribe, counts[fieldSubscribe])
+	r.unsubscribe = slices.Grow(r.unsubscribe, counts[fieldUnsubscribe])
+	r.initial = slices.Grow(r.initial, counts[fieldInitialVersions])
 	text := string(message)
 	for len(message) > 0 {
 		f, err := next(&message, text)
-		if err != nil {
-			return request{}, err
-		}
-		switch f.number {
-		case fieldNode:
-			r.node = f.bytes
-		case fieldErrorDetail:
-			r.refusal = f.bytes
-		case fieldRequestTypeURL:
-			r.typeURL, err = f.word(limits)
-		case fieldResponseNonce:
-			r.nonce, err = f.word(limits)
-		case fieldSubscribe:
-			r.subscribe, err = f.add(r.subscribe, limits)
-		case fieldUnsubscribe:
-			r.unsubscribe, err = f.add(r.unsubscribe, limits)
-		case fieldInitialVersions:
-			r.initial, err = f.addVersion(r.initial, limits)
+		if err == nil {
+			err = r.take(f, limits)
 		}
 		if err != nil {
 			return request{}, err
 		}
 	}
-	byName := func(a, b version) int { return strings.Compare(a.name, b.name) }
-	slices.SortFunc(r.initial, byName)
+	slices.SortFunc(r.initial, func(a, b version) int { return strings.Compare(a.name, b.name) })
 	r.initial = slices.CompactFunc(r.initial, func(a, b version) bool { return a.name == b.name })
 	return r, nil
+}
+
+// take takes one field in.
+func (r *request) take(f field, limits Limits) (err error) {
+	var name string
+	var v version
+	switch f.number {
+	case fieldNode:
+		r.node = f.bytes
+	case fieldErrorDetail:
+		r.refusal = f.bytes
+	case fieldRequestTypeURL:
+		r.typeURL, err = f.word(limits)
+	case fieldResponseNonce:
+		r.nonce, err = f.word(limits)
+	case fieldSubscribe:
+		name, err = f.word(limits)
+		r.subscribe = append(r.subscribe, name)
+	case fieldUnsubscribe:
+		name, err = f.word(limits)
+		r.unsubscribe = append(r.unsubscribe, name)
+	case fieldInitialVersions:
+		v, err = f.version(limits)
+		r.initial = append(r.initial, v)
+	}
+	return err
+}
+
+// count is how often each field is there.
+func count(message []byte) (counts [fieldErrorDetail + 1]int, err error) {
+	for len(message) > 0 {
+		number, _, n := protowire.ConsumeField(message)
+		if n < 0 {
+			return counts, errMalformed
+		}
+		if int(number) < len(counts) {
+			counts[number]++
+		}
+		message = message[n:]
+	}
+	return counts, nil
 }
 
 // field is one of a message; its text is its bytes.
@@ -131,21 +167,8 @@ func (f field) word(limits Limits) (string, error) {
 	return f.text, nil
 }
 
-// add puts a name to others.
-func (f field) add(list []string, limits Limits) ([]string, error) {
-	if len(list) >= limits.Names {
-		return nil, tooMany(limits)
-	}
-	name, err := f.word(limits)
-	return append(list, name), err
-}
-
-// addVersion puts an entry of a map to others.
-func (f field) addVersion(list versions, limits Limits) (versions, error) {
-	if len(list) >= limits.Names {
-		return nil, tooMany(limits)
-	}
-	var v version
+// version reads an entry of a map.
+func (f field) version(limits Limits) (v version, err error) {
 	for entry := f.bytes; len(entry) > 0; {
 		part, err := next(&entry, f.text)
 		switch {
@@ -156,12 +179,8 @@ func (f field) addVersion(list versions, limits Limits) (versions, error) {
 			v.version, err = part.word(limits)
 		}
 		if err != nil {
-			return nil, err
+			return version{}, err
 		}
 	}
-	return append(list, v), nil
-}
-
-func tooMany(limits Limits) error {
-	return status.Errorf(codes.ResourceExhausted, "more than %d names in a request", limits.Names)
+	return v, nil
 }
