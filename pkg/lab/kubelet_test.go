@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 // eventually asks the status until it holds.
@@ -23,7 +25,7 @@ func (l *testLab) eventually(what string, holds func(Status) bool) {
 		if holds(s) {
 			return
 		}
-		if !pause(ctx, 20*time.Millisecond) {
+		if !clock.Pause(ctx, 20*time.Millisecond) {
 			l.t.Fatalf("%s: %+v", what, s.Pods)
 		}
 	}
@@ -188,7 +190,7 @@ func TestStatefulSetAndSecret(t *testing.T) {
 		if out, _, _ = l.exec("db-0", "", "cat", "/keys/key"); out == "two" {
 			break
 		}
-		if !pause(ctx, 20*time.Millisecond) {
+		if !clock.Pause(ctx, 20*time.Millisecond) {
 			t.Fatalf("the volume does not follow its Secret: %q", out)
 		}
 	}
@@ -213,7 +215,7 @@ func TestUpAfterKill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for !errors.Is(l.Ping(ctx), ErrNoLab) || h.Alive() {
-		if !pause(ctx, 10*time.Millisecond) {
+		if !clock.Pause(ctx, 10*time.Millisecond) {
 			t.Fatal("it does not end")
 		}
 	}

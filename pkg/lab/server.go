@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/lab/control"
 	"github.com/meshd-io/meshd/pkg/lab/kubelet"
@@ -337,7 +338,7 @@ func (d *daemon) copyLog(ctx context.Context, w http.ResponseWriter, p *corev1.P
 	if errors.Is(err, os.ErrNotExist) && !req.follow {
 		return // it has not started
 	}
-	for errors.Is(err, os.ErrNotExist) && pause(ctx, logTick) {
+	for errors.Is(err, os.ErrNotExist) && clock.Pause(ctx, logTick) {
 		f, err = os.Open(d.kubelet.LogFile(p, req.container))
 	}
 	if err != nil {
@@ -351,19 +352,8 @@ func (d *daemon) copyLog(ctx context.Context, w http.ResponseWriter, p *corev1.P
 		if _, err := io.Copy(w, f); err != nil || flush.Flush() != nil {
 			return
 		}
-		if !req.follow || gone != nil || !pause(ctx, logTick) {
+		if !req.follow || gone != nil || !clock.Pause(ctx, logTick) {
 			return
 		}
-	}
-}
-
-func pause(ctx context.Context, t time.Duration) bool {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

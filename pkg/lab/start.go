@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/lab/network"
 	"github.com/meshd-io/meshd/pkg/lab/sandbox"
 )
@@ -92,7 +93,7 @@ func awaitDaemon(ctx context.Context, dir string, h sandbox.Handle) error {
 		if !h.Alive() {
 			return fmt.Errorf("the lab's daemon ended: %s", lastLine(filepath.Join(dir, daemonLog)))
 		}
-		if !pause(ctx, startTick) {
+		if !clock.Pause(ctx, startTick) {
 			return fmt.Errorf("the lab's daemon does not answer: %w; see %s", ctx.Err(), filepath.Join(dir, daemonLog))
 		}
 	}

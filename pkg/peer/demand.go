@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
 	"github.com/meshd-io/meshd/pkg/xds/demand"
 	"github.com/meshd-io/meshd/pkg/xds/scope"
@@ -48,7 +49,7 @@ func (s *Server) Demand(_ *peerv1.DemandRequest, stream grpc.ServerStreamingServ
 		if err := tellDemand(news, stream.Send); err != nil {
 			return err
 		}
-		if !pause(ctx, demandPace) {
+		if !clock.Pause(ctx, demandPace) {
 			return ctx.Err()
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/authn"
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
@@ -74,7 +75,7 @@ func (s *Server) report(ctx context.Context, send func(*peerv1.WatchResponse) er
 				return err
 			}
 		}
-		if !pause(ctx, time.Until(pace.Next(began, told || !ok))) {
+		if !clock.Pause(ctx, time.Until(pace.Next(began, told || !ok))) {
 			return ctx.Err()
 		}
 		select {
@@ -93,18 +94,6 @@ func (s *Server) admit(ctx context.Context, method string) error {
 		return grpcstatus.Error(codes.PermissionDenied, "this is for meshd itself")
 	}
 	return nil
-}
-
-// pause reports whether ctx still lives after d.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // teller knows what one stream has been told.

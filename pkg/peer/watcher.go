@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/identity"
 	"github.com/meshd-io/meshd/pkg/peer/peerv1"
 	"github.com/meshd-io/meshd/pkg/report"
@@ -163,7 +164,7 @@ func again(ctx context.Context, log *slog.Logger, what string, f func() error) {
 			wait = longestRetry
 		}
 		log.Info("replica does not tell any more; trying again", "what", what, "error", err)
-		pause(ctx, wait)
+		clock.Pause(ctx, wait)
 	}
 }
 

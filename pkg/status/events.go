@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/crds"
 	"github.com/meshd-io/meshd/pkg/report"
 )
@@ -69,10 +70,8 @@ func (e *Events) Run(ctx context.Context) error {
 		if findings, snapshot, ok := e.cfg.Findings(); ok {
 			told, all = tellNew(findings, told, snapshot, limiter, recorder)
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Pause(ctx, eventPace) {
 			return nil
-		case <-time.After(eventPace):
 		}
 		if !all {
 			continue

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
@@ -220,7 +221,7 @@ func (w *Writer) apply(ctx context.Context, h *written) {
 
 // wait returns when there is something to look at or to write.
 func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, look time.Time) {
-	if !pass(ctx, time.Until(look)) {
+	if !clock.Pause(ctx, time.Until(look)) {
 		return
 	}
 	var due <-chan time.Time
@@ -232,20 +233,8 @@ func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, look time.Ti
 	select {
 	case <-ctx.Done():
 	case <-changed:
-		pass(ctx, settle)
+		clock.Pause(ctx, settle)
 	case <-due:
-	}
-}
-
-// pass lets time pass; it is false when ctx has ended.
-func pass(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 

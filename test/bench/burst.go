@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 const (
@@ -92,9 +94,11 @@ func (r *scaleRun) write(ctx context.Context, services []int) ([]change, error) 
 				if i%len(services)%writers != w {
 					continue
 				}
-				if errs[w] = pause(ctx, time.Until(began.Add(time.Duration(i)*burstPace))); errs[w] == nil {
-					errs[w] = r.world.mark(ctx, changes[i].Service, changes[i].Number)
+				if !clock.Pause(ctx, time.Until(began.Add(time.Duration(i)*burstPace))) {
+					errs[w] = ctx.Err()
+					return
 				}
+				errs[w] = r.world.mark(ctx, changes[i].Service, changes[i].Number)
 			}
 		})
 	}

@@ -18,6 +18,8 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"golang.org/x/sys/unix"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 // now is the machine's monotonic clock, in nanoseconds: the same in every process.
@@ -190,10 +192,7 @@ func (c *crowd) live(ctx context.Context, p *proxy) {
 		c.mu.Lock()
 		c.last = err.Error()
 		c.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond): // as the least of an Envoy's back-off
-		}
+		clock.Pause(ctx, 100*time.Millisecond) // as the least of an Envoy's back-off
 	}
 }
 

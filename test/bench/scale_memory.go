@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 // memory of meshd as it stands, the most that it has been, and as it is after a collection.
@@ -55,8 +57,8 @@ func (r *scaleRun) residentAfterGC(ctx context.Context) (float64, error) {
 	if err := r.daemon.collect(ctx); err != nil {
 		return 0, err
 	}
-	if err := pause(ctx, scavenged); err != nil {
-		return 0, err
+	if !clock.Pause(ctx, scavenged) {
+		return 0, ctx.Err()
 	}
 	after, err := memoryOf(r.daemon.cmd.Process.Pid)
 	return before.rss - before.anonymous + after.anonymous, err
@@ -68,8 +70,8 @@ func (r *scaleRun) calm(ctx context.Context) error {
 	began, quiet := time.Now(), 0
 	before, err := cpuTime(r.daemon.cmd.Process.Pid)
 	for err == nil && quiet < 2 && time.Since(began) < 2*time.Minute {
-		if err = pause(ctx, time.Second); err != nil {
-			break
+		if !clock.Pause(ctx, time.Second) {
+			return ctx.Err()
 		}
 		var after time.Duration
 		if after, err = cpuTime(r.daemon.cmd.Process.Pid); after-before <= 20*time.Millisecond {

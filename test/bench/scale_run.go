@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 // scaleRun is one form, on a meshd of its own.
@@ -188,8 +190,8 @@ func (r *scaleRun) coldStart(ctx context.Context, c *child) error {
 	r.add("cold start, until the last proxy has everything", took.Seconds(), "s", fmt.Sprintf("%d resources, %.0f KB each", r.held, float64(a.WireIn)/float64(r.proxies)/1024))
 	r.add("cold start, CPU of meshd", (after - before).Seconds(), "s", "")
 	r.add("cold start, refused or broken streams", float64(a.Refused), "", a.Last)
-	if err := pause(ctx, 5*time.Second); err != nil { // promotions and the rest of the storm
-		return err
+	if !clock.Pause(ctx, 5*time.Second) { // promotions and the rest of the storm
+		return ctx.Err()
 	}
 	if err := r.memory(ctx, "5 s after the storm"); err != nil {
 		return err
@@ -230,15 +232,6 @@ func (r *scaleRun) addSeries(what string, s series) {
 	r.out = append(r.out, quantiles(r.group, what+", from the event to each proxy", s.event, "the event is the API server's, as another watch has it, or the file that is there")...)
 	r.out = append(r.out, quantiles(r.group, what+", from before the write to each proxy", s.write, "")...)
 	r.out = append(r.out, quantiles(r.group, what+", from the first proxy to each", s.spread, "")...)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func load() float64 {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 // usage is CPU, meshd's and the simulated proxies', and traffic, up to a point in time.
@@ -149,8 +151,8 @@ func (r *scaleRun) idle(ctx context.Context, c *child) error {
 		return err
 	}
 	took := max(scaleIdle, r.settle)
-	if err := pause(ctx, took); err != nil {
-		return err
+	if !clock.Pause(ctx, took) {
+		return ctx.Err()
 	}
 	after, err := r.usage(c)
 	if err != nil {
@@ -161,8 +163,8 @@ func (r *scaleRun) idle(ctx context.Context, c *child) error {
 	if err != nil {
 		return err
 	}
-	if err := pause(ctx, 3*time.Second); err != nil { // the slowest change took less
-		return err
+	if !clock.Pause(ctx, 3*time.Second) { // the slowest change took less
+		return ctx.Err()
 	}
 	told, err := r.usage(c)
 	if err != nil {
@@ -196,8 +198,8 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 		return err
 	}
 	last := a.At[len(a.At)-1]
-	if err := pause(ctx, 3*time.Second); err != nil { // whatever is resent after it
-		return err
+	if !clock.Pause(ctx, 3*time.Second) { // whatever is resent after it
+		return ctx.Err()
 	}
 	after, err := r.usage(c)
 	if err != nil {
@@ -227,8 +229,8 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	if _, err := c.do(o); err != nil {
 		return err
 	}
-	if err := pause(ctx, 3*time.Second); err != nil {
-		return err
+	if !clock.Pause(ctx, 3*time.Second) {
+		return ctx.Err()
 	}
 	after, err := r.heldUp(ctx)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/lab/sandbox"
 )
 
@@ -87,9 +88,7 @@ func (c *container) supervise() {
 				Reason: "CrashLoopBackOff", Message: fmt.Sprintf("back-off %s after exit code %d%s", backoff, code, reasonOf(c.last)),
 			}}
 		})
-		select {
-		case <-time.After(backoff):
-		case <-c.more.Done():
+		if !clock.Pause(c.more, backoff) {
 			return
 		}
 		backoff = min(2*backoff, maxBackoff)

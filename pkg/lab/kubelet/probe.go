@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/lab/sandbox"
 )
 
@@ -163,7 +164,7 @@ func (c *container) every(ctx context.Context, p *corev1.Probe, early bool, repo
 	period := time.Duration(cmp.Or(p.PeriodSeconds, 10)) * time.Second
 	next := time.Now().Add(time.Duration(p.InitialDelaySeconds) * time.Second)
 	soon := eager
-	if !pause(ctx, time.Until(next)) {
+	if !clock.Pause(ctx, time.Until(next)) {
 		return
 	}
 	for {
@@ -181,21 +182,9 @@ func (c *container) every(ctx context.Context, p *corev1.Probe, early bool, repo
 			wait = min(wait, soon)
 			soon *= 2
 		}
-		if !pause(ctx, wait) {
+		if !clock.Pause(ctx, wait) {
 			return
 		}
-	}
-}
-
-// pause reports false when ctx was done first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -335,7 +324,7 @@ func (c *container) hook(ctx context.Context, proc *sandbox.Process, h *corev1.L
 	case h.HTTPGet != nil:
 		return c.httpGet(ctx, h.HTTPGet)
 	case h.Sleep != nil:
-		pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
+		clock.Pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
 	}
 	return nil
 }
