@@ -27,10 +27,11 @@ func (t *translation) assignments(d *scope.Destination) {
 	case d.Kind == scope.TCPDestination:
 		t.assignment(GateCluster(d.Address), backend)
 	}
-	for _, b := range t.routeRefs(d.Routes) {
+	requests, copies := t.targets(d.Routes)
+	for _, b := range requests {
 		t.assignment(OutCluster(b.Ref), b)
 	}
-	for _, b := range t.mirrorRefs(d.Routes) {
+	for _, b := range copies {
 		t.assignment(MirrorCluster(b.Ref), b)
 	}
 }

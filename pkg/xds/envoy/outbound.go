@@ -75,10 +75,11 @@ func (t *translation) destination(d *scope.Destination) {
 		gate.Proto = emptyCluster(name)
 	}
 	t.add(OnDemandType, gate)
-	for _, b := range t.routeRefs(d.Routes) {
+	requests, copies := t.targets(d.Routes)
+	for _, b := range requests {
 		t.backend(b, carrier{name: OutCluster(b.Ref), http: sameProtocol()})
 	}
-	for _, b := range t.mirrorRefs(d.Routes) {
+	for _, b := range copies {
 		// A copy is Envoy's own request: nothing of the client's says what it carries.
 		http, alpn := declaredProtocol(b.Protocol)
 		t.backend(b, carrier{name: MirrorCluster(b.Ref), alpn: []string{alpn}, http: http})
@@ -89,10 +90,11 @@ func (t *translation) destination(d *scope.Destination) {
 func (t *translation) routed(gate *Resource, d *scope.Destination) {
 	origins := joined(routeOrigins(d.Routes), d.Attached)
 	t.put(ScopedRouteType, Scope(d.Address), t.scopedRoutes(d), origins)
-	for _, b := range t.routeRefs(d.Routes) {
+	requests, copies := t.targets(d.Routes)
+	for _, b := range requests {
 		gate.After = append(gate.After, Ref{ClusterType, OutCluster(b.Ref)})
 	}
-	for _, b := range t.mirrorRefs(d.Routes) {
+	for _, b := range copies {
 		gate.After = append(gate.After, Ref{ClusterType, MirrorCluster(b.Ref)})
 	}
 	gate.After = append(gate.After, Ref{ScopedRouteType, Scope(d.Address)})

@@ -121,30 +121,24 @@ func (t *translation) target(action *routev3.RouteAction, r model.Route) {
 	}
 }
 
-// routeRefs are the backends that exist among those that routes send to.
-func (t *translation) routeRefs(list []model.Route) []*model.Backend {
-	var out []*model.Backend
+// targets are the backends that exist among those that routes send requests to, and
+// those that they send copies to.
+func (t *translation) targets(list []model.Route) (requests, copies []*model.Backend) {
+	add := func(to []*model.Backend, ref model.BackendRef, share uint32) []*model.Backend {
+		if found := t.backends[ref]; found != nil && share > 0 && !slices.Contains(to, found) {
+			to = append(to, found)
+		}
+		return to
+	}
 	for _, r := range list {
 		for _, b := range r.Backends {
-			if found := t.backends[b.Ref]; found != nil && b.Weight > 0 && !slices.Contains(out, found) {
-				out = append(out, found)
-			}
+			requests = add(requests, b.Ref, b.Weight)
 		}
-	}
-	return out
-}
-
-// mirrorRefs are the backends that exist among those that routes send copies to.
-func (t *translation) mirrorRefs(list []model.Route) []*model.Backend {
-	var out []*model.Backend
-	for _, r := range list {
 		for _, m := range r.Mirrors {
-			if found := t.backends[m.Ref]; found != nil && m.Numerator > 0 && !slices.Contains(out, found) {
-				out = append(out, found)
-			}
+			copies = add(copies, m.Ref, m.Numerator)
 		}
 	}
-	return out
+	return requests, copies
 }
 
 // routeOrigins are the objects that routes were made from.
