@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -55,17 +56,11 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 // listen serves one address, UDP and TCP on the same port.
 func (s *Server) listen(ctx context.Context, at netip.AddrPort) error {
-	var lc net.ListenConfig
-	pc, err := lc.ListenPacket(ctx, "udp", at.String())
+	pc, l, err := listeners(ctx, net.ListenConfig{}, at)
 	if err != nil {
 		return err
 	}
-	bound := pc.LocalAddr().(*net.UDPAddr).AddrPort()
-	l, err := lc.Listen(ctx, "tcp", bound.String())
-	if err != nil {
-		return errors.Join(err, pc.Close())
-	}
-	s.addrs = append(s.addrs, bound)
+	s.addrs = append(s.addrs, l.Addr().(*net.TCPAddr).AddrPort())
 	for _, server := range []*dns.Server{{PacketConn: pc}, {Listener: l}} {
 		started := make(chan struct{})
 		server.Handler = dns.HandlerFunc(s.serve)
@@ -75,6 +70,28 @@ func (s *Server) listen(ctx context.Context, at netip.AddrPort) error {
 		<-started
 	}
 	return nil
+}
+
+// portTries bounds the search for a port that both protocols have free.
+const portTries = 10
+
+// listeners are UDP's and TCP's on the same port. Where any will do TCP takes one,
+// and another when UDP finds that somebody has it.
+func listeners(ctx context.Context, lc net.ListenConfig, at netip.AddrPort) (net.PacketConn, net.Listener, error) {
+	for try := 1; ; try++ {
+		l, err := lc.Listen(ctx, "tcp", at.String())
+		if err != nil {
+			return nil, nil, err
+		}
+		pc, err := lc.ListenPacket(ctx, "udp", l.Addr().String())
+		if err == nil {
+			return pc, l, nil
+		}
+		err = errors.Join(err, l.Close())
+		if at.Port() != 0 || try == portTries || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, nil, err
+		}
+	}
 }
 
 // Addrs are the addresses that are served.

@@ -1,9 +1,12 @@
 package dns
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -135,6 +138,32 @@ func TestUpstream(t *testing.T) {
 	}
 	if r := ask(t, "udp", server, "nope.bank.svc.cluster.local.", dns.TypeA); r.Rcode != dns.RcodeNameError || !r.Authoritative {
 		t.Errorf("a name of the zone went upstream: %s", r)
+	}
+}
+
+// TestPortInUse: a port that TCP has free may be somebody's for UDP. It is left to
+// them when any will do, and is an error when it was asked for.
+func TestPortInUse(t *testing.T) {
+	var taken net.PacketConn
+	first := net.ListenConfig{Control: func(network, address string, _ syscall.RawConn) (err error) {
+		if network == "udp4" && taken == nil {
+			taken, err = net.ListenPacket(network, address) // just before the server does
+		}
+		return err
+	}}
+	pc, l, err := listeners(t.Context(), first, netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	defer l.Close()
+	if taken == nil || pc.LocalAddr().String() != l.Addr().String() {
+		t.Fatalf("taken %v, UDP on %s, TCP on %s", taken, pc.LocalAddr(), l.Addr())
+	}
+	defer taken.Close()
+	asked := netip.MustParseAddrPort(taken.LocalAddr().String())
+	if s, err := Start(t.Context(), Config{Listen: []netip.AddrPort{asked}}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a port that somebody has: %v, %v", s, err)
 	}
 }
 
