@@ -44,6 +44,7 @@ type crowd struct {
 	lost        atomic.Int64 // connections that ended later
 	newest      atomic.Pointer[held]
 	floor       *floorClient
+	stalled     []*proxy
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -150,12 +151,23 @@ func (c *crowd) obey(ctx context.Context, o order, a *answer) (err error) {
 
 // connect starts proxies, all at once, and waits until they have everything.
 func (c *crowd) connect(ctx context.Context, o order) error {
+	if err := c.learn(o); err != nil {
+		return err
+	}
+	for i := range o.Proxies {
+		go c.live(ctx, c.proxy(o.First+i))
+	}
+	return c.wait(patience, func() bool { return len(c.holds) >= o.Proxies })
+}
+
+// learn where meshd is, and what the proxies' workloads are.
+func (c *crowd) learn(o order) error {
 	td := spiffeid.RequireTrustDomainFromString(trustDomain)
 	bundle, err := x509bundle.Load(td, o.Bundle)
 	if err != nil {
 		return err
 	}
-	c.address = o.Address
+	c.address, c.workloads = o.Address, nil
 	for _, w := range o.Workloads {
 		certificate, err := tls.LoadX509KeyPair(w.Certificate, w.Certificate)
 		if err != nil {
@@ -166,10 +178,7 @@ func (c *crowd) connect(ctx context.Context, o order) error {
 		config.Certificates = []tls.Certificate{certificate}
 		c.workloads = append(c.workloads, workload{config, newHolder(w.Account, w.Ask, w.Assignments)})
 	}
-	for i := range o.Proxies {
-		go c.live(ctx, c.proxy(o.First+i))
-	}
-	return c.wait(patience, func() bool { return len(c.holds) >= o.Proxies })
+	return nil
 }
 
 func (c *crowd) proxy(number int) *proxy {
@@ -262,15 +271,18 @@ func (c *crowd) await(change int) ([]int64, error) {
 	return at, nil
 }
 
-// stall opens connections that ask for everything and never read.
+// stall opens connections that ask for everything and never read, until the crowd ends.
 func (c *crowd) stall(ctx context.Context, o order) error {
+	if err := c.learn(o); err != nil {
+		return err
+	}
 	for i := range o.Proxies {
 		p := c.proxy(o.First + i)
 		p.idle = true
 		if err := p.dial(ctx); err != nil {
 			return err
 		}
-		context.AfterFunc(ctx, func() { p.conn.Close() })
+		c.stalled = append(c.stalled, p)
 	}
 	return nil
 }

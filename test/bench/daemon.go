@@ -102,25 +102,41 @@ func (d *daemon) ready() bool {
 type goMemory struct{ heap, stacks, free float64 }
 
 func (d *daemon) goMemory() (goMemory, error) {
-	resp, err := http.Get("http://" + d.web + "/metrics") //nolint:noctx // loopback
+	values, err := d.metrics()
 	if err != nil {
 		return goMemory{}, err
+	}
+	mb := func(name string) float64 { return values["go_memstats_"+name+"_bytes"] / (1 << 20) }
+	return goMemory{heap: mb("heap_inuse"), stacks: mb("stack_inuse"), free: mb("heap_idle") - mb("heap_released")}, nil
+}
+
+// proxies are those that meshd has; -1 where it does not say.
+func (d *daemon) proxies() int {
+	values, err := d.metrics()
+	if err != nil {
+		return -1
+	}
+	return int(values["meshd_proxies"])
+}
+
+// metrics without labels, by name.
+func (d *daemon) metrics() (map[string]float64, error) {
+	resp, err := http.Get("http://" + d.web + "/metrics") //nolint:noctx // loopback
+	if err != nil {
+		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	values := map[string]float64{}
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		if name, found := strings.CutPrefix(name, "go_memstats_"); found {
-			if values[name], err = strconv.ParseFloat(value, 64); err != nil {
-				return goMemory{}, err
-			}
+		if strings.ContainsAny(name, "#{") {
+			continue
+		}
+		if values[name], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, err
 		}
 	}
-	const mb = 1 << 20
-	return goMemory{
-		heap: values["heap_inuse_bytes"] / mb, stacks: values["stack_inuse_bytes"] / mb,
-		free: (values["heap_idle_bytes"] - values["heap_released_bytes"]) / mb,
-	}, nil
+	return values, nil
 }
 
 // collect has the garbage collector run.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type scaleSize struct {
 	proxies, services, workloads ints
 	runs                         int
 	settle                       time.Duration
+	steps                        []string
 }
 
 func (s *scaleSize) register(f *flag.FlagSet) {
@@ -27,6 +29,15 @@ func (s *scaleSize) register(f *flag.FlagSet) {
 	f.Var(&s.services, "services", "scale: `services`, of two pods each; several, by commas, show how cost grows")
 	f.Var(&s.workloads, "workloads", "scale: `workloads` that the proxies are replicas of; several, by commas. More than one only where -form is said, or each proxy uses 20 services")
 	f.IntVar(&s.runs, "runs", 1, "scale: `times` that everything is measured; medians are shown")
+	f.Func("steps", "scale: only these `steps` after the cold start, by commas: changes, idle, bursts, stalled, restart", func(list string) error {
+		s.steps = strings.Split(list, ",")
+		for _, name := range s.steps {
+			if !slices.ContainsFunc(scaleSteps(), func(step scaleStep) bool { return step.name == name }) {
+				return fmt.Errorf("no step %q", name)
+			}
+		}
+		return nil
+	})
 	f.DurationVar(&s.settle, "settle", 0, "scale: wait so long for memory as it is when meshd has been idle (130s)")
 }
 
@@ -126,7 +137,7 @@ func (s *scaleSize) measureOn(ctx context.Context, bin, dir, source string, m me
 		var runs [][]figure
 		for i := range s.runs {
 			fmt.Fprintf(os.Stderr, "scale: %s, run %d of %d\n", group, i+1, s.runs)
-			r := &scaleRun{world: w, bin: bin, group: group, proxies: at.proxies, settle: s.settle, all: form == "all"}
+			r := &scaleRun{world: w, bin: bin, group: group, proxies: at.proxies, settle: s.settle, only: s.steps, all: form == "all"}
 			if err := r.run(ctx); err != nil {
 				return append(out, r.out...), fmt.Errorf("%s: %w", group, err)
 			}

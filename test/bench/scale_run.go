@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type scaleRun struct {
 	all              bool
 	proxies          int
 	settle           time.Duration
+	only             []string // steps, where not all are asked for
 	daemon           *daemon
 	certificates     []string // files, by workload
 	change           int      // the last that was made
@@ -61,13 +63,33 @@ func (r *scaleRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer c.end()
-	for _, step := range []func(context.Context, *child) error{r.coldStart, r.changes, r.idle, r.bursts, r.restart, r.stalled} {
-		if err := step(ctx, c); err != nil {
+	if err := r.coldStart(ctx, c); err != nil {
+		return err
+	}
+	for _, step := range scaleSteps() {
+		if len(r.only) > 0 && !slices.Contains(r.only, step.name) {
+			continue
+		}
+		if err := step.run(r, ctx, c); err != nil {
 			return err
 		}
 	}
 	r.add("load of the machine when the run ends", load(), "", "average of the last minute")
 	return nil
+}
+
+type scaleStep struct {
+	name string
+	run  func(*scaleRun, context.Context, *child) error
+}
+
+// scaleSteps follow the cold start, in this order. After the restart meshd becomes the
+// leader some time or other and makes all statuses: nothing is measured beside that.
+func scaleSteps() []scaleStep {
+	return []scaleStep{
+		{"changes", (*scaleRun).changes}, {"idle", (*scaleRun).idle}, {"bursts", (*scaleRun).bursts},
+		{"stalled", (*scaleRun).stalled}, {"restart", (*scaleRun).restart},
+	}
 }
 
 // certify gets the certificates that proxies show, one of each workload: its replicas share it.
@@ -135,9 +157,10 @@ func (r *scaleRun) workloadOrders() []workloadOrder {
 	return out
 }
 
-func (r *scaleRun) connect(c *child, first, proxies int) (answer, error) {
+// connect has proxies connect, or stall.
+func (r *scaleRun) connect(c *child, do string, first, proxies int) (answer, error) {
 	return c.do(order{
-		Do: "connect", Address: r.daemon.address, Bundle: r.daemon.anchor,
+		Do: do, Address: r.daemon.address, Bundle: r.daemon.anchor,
 		Workloads: r.workloadOrders(), First: first, Proxies: proxies,
 	})
 }
@@ -149,7 +172,7 @@ func (r *scaleRun) single(ctx context.Context) error {
 		return err
 	}
 	defer c.end()
-	if _, err := r.connect(c, 0, 1); err != nil {
+	if _, err := r.connect(c, "connect", 0, 1); err != nil {
 		return err
 	}
 	if err := r.calm(ctx); err != nil {
@@ -177,7 +200,7 @@ func (r *scaleRun) coldStart(ctx context.Context, c *child) error {
 		return err
 	}
 	began := now()
-	a, err := r.connect(c, 0, r.proxies)
+	a, err := r.connect(c, "connect", 0, r.proxies)
 	if err != nil {
 		return err
 	}

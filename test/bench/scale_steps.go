@@ -215,18 +215,22 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 	return r.memory(ctx, "after the restart")
 }
 
-// stalled proxies ask for everything and never read. Their share of meshd is
+// stalled proxies ask for everything and never read; they are gone afterwards. Their share of meshd is
 // told by what Go has in use: all of its RSS moves by more than fifty of them.
 func (r *scaleRun) stalled(ctx context.Context, c *child) error {
-	if err := r.calm(ctx); err != nil { // the restart's own is gone
+	if err := r.calm(ctx); err != nil { // the last step's own is gone
 		return err
 	}
 	before, err := r.heldUp(ctx)
 	if err != nil {
 		return err
 	}
-	o := order{Do: "stall", Proxies: scaleStalled, First: r.proxies}
-	if _, err := c.do(o); err != nil {
+	others, err := startChild(ctx, "crowd")
+	if err != nil {
+		return err
+	}
+	defer others.end()
+	if _, err := r.connect(others, "stall", r.proxies, scaleStalled); err != nil {
 		return err
 	}
 	if !clock.Pause(ctx, 3*time.Second) {
@@ -246,17 +250,16 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 		return err
 	}
 	r.addSeries("a change beside them", beside)
-	late, err := startChild(ctx, "crowd")
-	if err != nil {
-		return err
-	}
-	defer late.end()
 	began := time.Now()
-	if _, err := r.connect(late, r.proxies+scaleStalled, 1); err != nil {
+	if _, err := r.connect(others, "connect", r.proxies+scaleStalled, 1); err != nil {
 		return err
 	}
 	r.add("a new proxy beside them, until it has everything", time.Since(began).Seconds(), "s", "")
-	return nil
+	others.end()
+	if err := until(ctx, "meshd has let go of the others", func() bool { return r.daemon.proxies() == r.proxies }); err != nil {
+		return err
+	}
+	return r.calm(ctx) // statuses had counted them
 }
 
 // socketMemory is what TCP has of the machine's memory, in KB.
