@@ -28,11 +28,9 @@ type reader interface{ invalidate() }
 
 // node is a value's place among the others.
 type node struct {
-	rank    int // of its table
 	readers []reader
-	// seen is the last run that has read it, linked the last that had read it the time before.
-	seen, linked uint64
-	owner        dropper
+	seen    uint64 // the last run that has read it
+	owner   dropper
 }
 
 // NewGraph has no tables.
@@ -93,8 +91,9 @@ type Run struct {
 // Tell adds what a user should know to the value's findings.
 func (r *Run) Tell(fs ...report.Finding) { r.findings = append(r.findings, fs...) }
 
-func (r *Run) note(n *node) {
-	if n.rank >= r.rank {
+// note that a node was read, of a table of that rank.
+func (r *Run) note(n *node, rank int) {
+	if rank >= r.rank {
 		panic("a table reads one that comes after it")
 	}
 	if n.seen != r.id {
@@ -117,14 +116,16 @@ func (r *Run) relink(self reader, old []*node) []*node {
 	if slices.Equal(old, reads) {
 		return old
 	}
+	g.run++ // marks what it has read before as well
 	for _, n := range old {
-		n.linked = g.run
-		if n.seen != g.run {
+		if n.seen == g.run-1 {
+			n.seen = g.run
+		} else {
 			g.unlink(n, self)
 		}
 	}
 	for _, n := range reads {
-		if n.linked != g.run {
+		if n.seen != g.run {
 			n.readers = append(n.readers, self)
 		}
 	}

@@ -59,7 +59,7 @@ func (x *Index[G, K, M]) group(key G) *group[G, K, M] {
 	g := x.groups[key]
 	if g == nil {
 		g = &group[G, K, M]{index: x, key: key}
-		g.rank, g.owner = x.rank, g
+		g.owner = g
 		x.groups[key] = g
 	}
 	return g
@@ -85,7 +85,7 @@ func (x *Index[G, K, M]) enter(key G, k K, m M) { x.moving(key).in[k] = m }
 // Get reads a group. Nobody may change it.
 func (x *Index[G, K, M]) Get(r *Run, key G) []Member[K, M] {
 	g := x.group(key)
-	r.note(&g.node)
+	r.note(&g.node, x.rank)
 	return g.members
 }
 

@@ -11,11 +11,10 @@ type cell[K comparable, V any] struct {
 	table *Table[K, V]
 	key   K
 	value V
-	there bool
 	reads []*node
 	// kept counts the tables by which the key is one of this table; other cells live as long as someone reads them.
-	kept            int
-	dirty, computed bool
+	kept                   int32
+	there, dirty, computed bool
 }
 
 // Table is values by key.
@@ -55,7 +54,7 @@ func (t *Table[K, V]) Get(r *Run, key K) (V, bool) {
 	if c.dirty && t.compute != nil {
 		t.update(c) // asked for the first time: what it reads is up to date
 	}
-	r.note(&c.node)
+	r.note(&c.node, t.rank)
 	return c.value, c.there
 }
 
@@ -64,7 +63,7 @@ func (t *Table[K, V]) cell(key K) *cell[K, V] {
 	c := t.cells[key]
 	if c == nil {
 		c = &cell[K, V]{table: t, key: key, dirty: t.compute != nil && len(t.watches) == 0}
-		c.rank, c.owner = t.rank, c
+		c.owner = c
 		t.cells[key] = c
 	}
 	return c
