@@ -106,4 +106,11 @@ func TestUnrelatedChangesShare(t *testing.T) {
 	if n := count(&moved); n != 2 {
 		t.Errorf("an endpoint changes %d values, want its Service by name and by address", n)
 	}
+	slower := moved
+	slower.TrafficPolicies = slices.Clone(snap.TrafficPolicies)
+	slower.TrafficPolicies[7] = snap.TrafficPolicies[7].DeepCopy()
+	slower.TrafficPolicies[7].Spec.Timeout.Request = "6s"
+	if n := count(&slower); n != 2 {
+		t.Errorf("a policy of how a Service is called changes %d values, want the Service by name and by address, and not its pods", n)
+	}
 }

@@ -55,9 +55,9 @@ func (t *tables) routes() {
 		traffic, _ := t.serviceTraffic.Get(r, key.Service)
 		return gatewayapi.Compile(key, bound, func(route model.Name, rule string) model.Traffic {
 			if own, ok := t.routeTraffic.Get(r, route); ok {
-				return own.Over(traffic.Traffic, rule)
+				return own.Over(*traffic.Traffic, rule)
 			}
-			return traffic.Traffic
+			return *traffic.Traffic
 		}), true
 	})
 	memo.FollowGroups(t.routing, boundTo)

@@ -151,8 +151,8 @@ type Pod struct {
 	// target ports of Services that select it; sorted by number.
 	Ports []PodPort
 	// Traffic is how its own address is called at ports that are not in Ports:
-	// as the namespace's TrafficPolicies and MeshConfig say.
-	Traffic Traffic
+	// as the namespace's TrafficPolicies and MeshConfig say. It is shared.
+	Traffic *Traffic
 	Zone    string
 	Origin  report.Origin
 }
@@ -163,8 +163,8 @@ type PodPort struct {
 	Port     uint16
 	Protocol Protocol
 	// Traffic is how the pod's own address is called at this port: as the oldest
-	// headless Service that leads to it says, otherwise as Pod.Traffic.
-	Traffic Traffic
+	// headless Service that leads to it says, otherwise as Pod.Traffic. It is shared.
+	Traffic *Traffic
 }
 
 // Protocol of a port.

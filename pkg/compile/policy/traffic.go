@@ -57,7 +57,7 @@ const (
 func groups() []group {
 	return []group{
 		{timeoutGroup, func(s Settings) bool { return s.Timeout != nil }, func(to *services.Carriage, from Settings) {
-			t := &to.Traffic
+			t := to.Traffic
 			t.RequestTimeout, t.BackendTimeout = from.Timeout.Request, from.Timeout.Backend
 			t.IdleTimeout, t.ConnectTimeout = from.Timeout.Idle, from.Timeout.Connect
 		}},
@@ -141,7 +141,8 @@ func MergeFor(namespace, service string, policies []*Traffic, d Defaults) *Merge
 // merge lets the first candidate that says a field group win it; MeshConfig's
 // defaults come last, then the built-in ones.
 func merge(candidates []candidate, at report.Object, d Defaults) *Merged {
-	out := &Merged{Carriage: services.Carriage{Traffic: builtIn()}, At: at}
+	traffic := builtIn()
+	out := &Merged{Carriage: services.Carriage{Traffic: &traffic}, At: at}
 	all := append(slices.Clone(candidates), candidate{settings: d.Traffic, origin: d.Origin})
 	for _, g := range groups() {
 		winner, losses := g.decide(all)

@@ -14,8 +14,9 @@ func Compile(s *Service, e *Endpoints, c Carriage, identities []string, mtls fun
 	out := &model.Service{Name: s.Name, Addresses: s.addresses, Headless: s.headless, Origin: s.origin}
 	for i, p := range s.ports {
 		protocol, origins := s.speaks(p, c)
-		var endpoints []model.Endpoint
-		for _, e := range e.usable(s, i) {
+		usable := e.usable(s, i)
+		endpoints := make([]model.Endpoint, 0, len(usable))
+		for _, e := range usable {
 			one := model.Endpoint{Address: e.address, Zone: e.zone, Pod: e.pod}
 			one.MTLS = e.isPod && mtls(e.pod, e.address.Port())
 			endpoints = append(endpoints, one)
@@ -23,7 +24,7 @@ func Compile(s *Service, e *Endpoints, c Carriage, identities []string, mtls fun
 		out.Ports = append(out.Ports, model.ServicePort{Name: p.name, Port: p.number, Backend: model.Backend{
 			Ref:        model.BackendRef{Service: s.Name, Port: p.number},
 			Protocol:   protocol,
-			Traffic:    c.Traffic,
+			Traffic:    *c.Traffic,
 			Identities: identities,
 			Endpoints:  endpoints,
 			Origins:    origins,

@@ -93,12 +93,12 @@ type Endpoints struct{ ports [][]endpoint }
 // endpoint is an address behind a Service's port.
 type endpoint struct {
 	address netip.AddrPort
+	zone    string
+	pod     model.Name // where isPod
+	isPod   bool
 	ready   bool
 	// draining: it is ending and still serves.
 	draining bool
-	zone     string
-	pod      model.Name // where isPod
-	isPod    bool
 }
 
 // Pods finds the pods behind endpoints.

@@ -142,10 +142,10 @@ func BehindOf(s *Service, selected []*Pod, e *Endpoints) *Behind {
 			}
 		}
 		slices.SortFunc(*ts, func(a, b target) int { return cmp.Or(a.pod.Compare(b.pod), cmp.Compare(a.port, b.port)) })
-		*ts = slices.Compact(*ts)
+		*ts = slices.Clone(slices.Compact(*ts)) // it is kept: no more than there is
 	}
 	slices.SortFunc(out.Pods, model.Name.Compare)
-	out.Pods = slices.Compact(out.Pods)
+	out.Pods = slices.Clone(slices.Compact(out.Pods))
 	return out
 }
 

@@ -12,7 +12,7 @@ import (
 
 // Carriage is how a Service's ports, or a namespace's pods, are called: merged TrafficPolicies.
 type Carriage struct {
-	Traffic model.Traffic
+	Traffic *model.Traffic
 	// Protocol goes over what ports declare; Undeclared is none.
 	Protocol model.Protocol
 	// ProtocolOrigin is the policy that says Protocol.
@@ -21,18 +21,35 @@ type Carriage struct {
 
 // claim is what a Service's port says of a port that it leads to.
 type claim struct {
-	age      object.Age // the Service's
-	number   uint16
-	headless bool
-	// service is the Service's origin.
-	service  report.Origin
+	port     uint16 // of the pod
+	number   uint16 // of the Service's port
 	protocol model.Protocol
+	service  *Service
 	origins  []report.Origin
-	traffic  model.Traffic
+	// traffic is how the pod's own address is called where the Service is headless; nil where it is not.
+	traffic *model.Traffic
 }
 
-// claims by port of a pod.
-type claims map[uint16][]claim
+// claimKey is equal where the same is said of several pods.
+type claimKey struct {
+	port, number uint16
+	service      model.Name
+}
+
+func (c claim) key() claimKey { return claimKey{c.port, c.number, c.service.Name} }
+
+// claims of all ports of a pod.
+type claims []claim
+
+func (cs claims) of(port uint16) claims {
+	var out claims
+	for _, c := range cs {
+		if c.port == port {
+			out = append(out, c)
+		}
+	}
+	return out
+}
 
 // Claim is a Lead with the Service and how it is called.
 type Claim struct {
@@ -52,14 +69,15 @@ type Spoken struct {
 // is called, which is how headless Services are called. namespace is how its
 // namespace's pods are called.
 func Speak(p *Pod, leads []Claim, namespace Carriage) *Spoken {
-	all := claims{}
+	all := make(claims, 0, len(leads))
 	for _, l := range leads {
 		port := l.Service.ports[l.Lead.index]
-		protocol, origins := l.Service.speaks(port, l.Carriage)
-		all[l.Lead.port] = append(all[l.Lead.port], claim{
-			age: l.Service.age, number: port.number, headless: l.Service.headless, service: l.Service.origin,
-			protocol: protocol, origins: origins, traffic: l.Carriage.Traffic,
-		})
+		c := claim{port: l.Lead.port, number: port.number, service: l.Service}
+		c.protocol, c.origins = l.Service.speaks(port, l.Carriage)
+		if l.Service.headless {
+			c.traffic = l.Carriage.Traffic
+		}
+		all = append(all, c)
 	}
 	out := p.Pod
 	out.Ports = slices.Clone(p.Ports)
@@ -71,10 +89,10 @@ func Speak(p *Pod, leads []Claim, namespace Carriage) *Spoken {
 // ports speak. Modes and authorisation are still missing: policies fill them
 // in. leading are the Services that lead to a port, sorted.
 func Group(key model.WorkloadKey, trustDomain string, pods []*Spoken) (w *model.Workload, leading func(port uint16) []model.Name, fs []report.Finding) {
-	id, _ := identity.New(trustDomain, key.Namespace, key.ServiceAccount) // of a pod that is Keyed
+	id, _ := identity.New(trustDomain, key.Namespace, key.ServiceAccount) // of a pod that has its key
 	w = &model.Workload{Key: key, Identity: id.String(), Rest: model.InboundPort{Protocol: model.TCP}}
-	all := claims{}
-	known := map[uint16]bool{}
+	var all claims
+	known, claimed := map[uint16]bool{}, map[claimKey]bool{}
 	for _, pod := range pods {
 		w.Pods = append(w.Pods, pod.Pod.Name)
 		if pod.gateway {
@@ -85,18 +103,19 @@ func Group(key model.WorkloadKey, trustDomain string, pods []*Spoken) (w *model.
 				known[p.Port] = true
 				w.Ports = append(w.Ports, model.InboundPort{Port: p.Port, Protocol: p.Protocol})
 			}
-			for _, c := range pod.claims[p.Port] {
-				if !slices.ContainsFunc(all[p.Port], func(d claim) bool { return c.age.Name == d.age.Name && c.number == d.number }) {
-					all[p.Port] = append(all[p.Port], c)
-				}
+		}
+		for _, c := range pod.claims {
+			if !claimed[c.key()] { // by another pod
+				claimed[c.key()] = true
+				all = append(all, c)
 			}
 		}
 	}
 	slices.SortFunc(w.Ports, func(a, b model.InboundPort) int { return cmp.Compare(a.Port, b.Port) })
 	leading = func(port uint16) []model.Name {
 		var out []model.Name
-		for _, c := range all[port] {
-			out = append(out, c.age.Name)
+		for _, c := range all.of(port) {
+			out = append(out, c.service.Name)
 		}
 		slices.SortFunc(out, model.Name.Compare)
 		return slices.Compact(out)
@@ -110,16 +129,17 @@ func settle(w *model.Workload, claims claims) []report.Finding {
 	var fs []report.Finding
 	for i := range w.Ports {
 		p := &w.Ports[i]
-		winner, ok := decide(claims[p.Port])
+		own := claims.of(p.Port)
+		winner, ok := decide(own)
 		if !ok {
 			continue
 		}
 		p.Protocol, p.Origins = winner.protocol, winner.origins
-		for _, c := range claims[p.Port] {
+		for _, c := range own {
 			if c.protocol != model.Undeclared && c.protocol != winner.protocol {
-				fs = append(fs, object.Refused(c.service, report.Conflict, "spec.ports",
+				fs = append(fs, object.Refused(c.service.origin, report.Conflict, "spec.ports",
 					"port %d leads to port %d of pods for which %s port %d, which is older, declares another protocol: let them agree",
-					c.number, p.Port, winner.service.Object, winner.number))
+					c.number, p.Port, winner.service.origin.Object, winner.number))
 			}
 		}
 	}
@@ -127,7 +147,7 @@ func settle(w *model.Workload, claims claims) []report.Finding {
 }
 
 // decide gives the oldest claim that declares a protocol.
-func decide(claims []claim) (claim, bool) {
+func decide(claims claims) (claim, bool) {
 	var winner claim
 	found := false
 	for _, c := range claims {
@@ -142,7 +162,7 @@ func decide(claims []claim) (claim, bool) {
 }
 
 func (c claim) older(d claim) bool {
-	return cmp.Or(c.age.Compare(d.age), cmp.Compare(c.number, d.number)) < 0
+	return cmp.Or(c.service.age.Compare(d.service.age), cmp.Compare(c.number, d.number)) < 0
 }
 
 // speaks is the protocol of a Service's port and the objects that say so.
@@ -157,16 +177,16 @@ func (s *Service) speaks(p port, c Carriage) (model.Protocol, []report.Origin) {
 // called: headless Services are called by it.
 func speak(p *model.Pod, claims claims, namespace Carriage) {
 	p.Traffic = namespace.Traffic
-	for n := range claims {
-		if !slices.ContainsFunc(p.Ports, func(q model.PodPort) bool { return q.Port == n }) {
-			p.Ports = append(p.Ports, model.PodPort{Port: n, Protocol: protocolNumbered(n)})
+	for _, c := range claims {
+		if !slices.ContainsFunc(p.Ports, func(q model.PodPort) bool { return q.Port == c.port }) {
+			p.Ports = append(p.Ports, model.PodPort{Port: c.port, Protocol: protocolNumbered(c.port)})
 		}
 	}
 	slices.SortFunc(p.Ports, func(a, b model.PodPort) int { return cmp.Compare(a.Port, b.Port) })
 	for i := range p.Ports {
 		port := &p.Ports[i]
 		port.Traffic = namespace.Traffic
-		own := claims[port.Port]
+		own := claims.of(port.Port)
 		if namespace.Protocol != model.Undeclared && len(own) == 0 {
 			port.Protocol = namespace.Protocol
 		}
@@ -175,7 +195,7 @@ func speak(p *model.Pod, claims claims, namespace Carriage) {
 		}
 		var headless *claim
 		for j := range own {
-			if own[j].headless && (headless == nil || own[j].older(*headless)) {
+			if own[j].traffic != nil && (headless == nil || own[j].older(*headless)) {
 				headless = &own[j]
 			}
 		}

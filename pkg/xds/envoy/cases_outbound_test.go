@@ -56,14 +56,15 @@ func destinationCases() map[string]testCase {
 
 func meshedPod(ip string) func(*model.Mesh) {
 	return func(m *model.Mesh) {
+		traffic := traffic()
 		addPod(m, &model.Pod{
 			Name: model.Name{Namespace: "shop", Name: "loans-0"}, ServiceAccount: "loans", InMesh: true, Zone: "a", Origin: object("Pod", "loans-0"),
 			Addresses: []netip.Addr{netip.MustParseAddr(ip)},
 			Key:       model.WorkloadKey{Namespace: "shop", ServiceAccount: "loans"},
 			Ports: []model.PodPort{
-				{Port: 8090, Protocol: model.HTTP, Traffic: traffic()}, {Port: 9000, Protocol: model.TCP, Traffic: traffic()},
+				{Port: 8090, Protocol: model.HTTP, Traffic: &traffic}, {Port: 9000, Protocol: model.TCP, Traffic: &traffic},
 			},
-			Traffic: traffic(),
+			Traffic: &traffic,
 		})
 	}
 }

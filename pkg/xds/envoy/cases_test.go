@@ -124,7 +124,7 @@ func shop(change ...func(*model.Mesh)) *model.Mesh {
 	} {
 		addService(m, s)
 	}
-	addPod(m, &model.Pod{Name: model.Name{Namespace: "shop", Name: "old-0"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.99")}})
+	addPod(m, &model.Pod{Name: model.Name{Namespace: "shop", Name: "old-0"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.99")}, Traffic: &model.Traffic{}})
 	for _, f := range change {
 		f(m)
 	}

@@ -76,7 +76,7 @@ func (s Sight) podBackend(address netip.AddrPort, pod *model.Pod) *model.Backend
 		Endpoints: []model.Endpoint{{
 			Address: address, Zone: pod.Zone, Pod: pod.Name, MTLS: s.takesMTLS(pod, address.Port()),
 		}},
-		Traffic: pod.Traffic,
+		Traffic: *pod.Traffic,
 		Origins: []report.Origin{pod.Origin},
 	}
 	if pod.InMesh {
@@ -84,7 +84,7 @@ func (s Sight) podBackend(address netip.AddrPort, pod *model.Pod) *model.Backend
 	}
 	for _, p := range pod.Ports {
 		if p.Port == address.Port() {
-			b.Protocol, b.Traffic = p.Protocol, p.Traffic
+			b.Protocol, b.Traffic = p.Protocol, *p.Traffic
 		}
 	}
 	return b

@@ -26,14 +26,16 @@ func mesh() *model.Mesh {
 			Ports: []model.InboundPort{{Port: 8090, Protocol: model.HTTP}, {Port: 9000, Protocol: model.TCP, Mode: model.Disable}},
 		}}),
 	}
+	plain := model.Traffic{}
 	for _, p := range []*model.Pod{
 		{Name: name("shop", "loans-0"), Addresses: addrs("10.244.0.6"), ServiceAccount: "loans", InMesh: true, Key: key, Zone: "a", Ports: []model.PodPort{
-			{Port: 8090, Protocol: model.GRPC, Traffic: model.Traffic{CircuitBreaker: model.CircuitBreaker{MaxRequests: 8090}}},
-			{Port: 9000, Protocol: model.TCP},
+			{Port: 8090, Protocol: model.GRPC, Traffic: &model.Traffic{CircuitBreaker: model.CircuitBreaker{MaxRequests: 8090}}},
+			{Port: 9000, Protocol: model.TCP, Traffic: &plain},
 		}},
-		{Name: name("shop", "old-0"), Addresses: addrs("10.244.0.99"), ServiceAccount: "old", Ports: []model.PodPort{{Port: 80, Protocol: model.HTTP}}},
+		{Name: name("shop", "old-0"), Addresses: addrs("10.244.0.99"), ServiceAccount: "old", Ports: []model.PodPort{{Port: 80, Protocol: model.HTTP, Traffic: &plain}}},
 		{Name: name("meshd-system", "edge-0"), Addresses: addrs("10.244.0.7"), ServiceAccount: "meshd-ingress", InMesh: true, Key: edge},
 	} {
+		p.Traffic = &plain
 		set(&m.Pods, p.Name, p)
 		for _, a := range p.Addresses {
 			set(&m.PodsByAddress, a, p)
