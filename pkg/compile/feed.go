@@ -30,14 +30,8 @@ type read[V any] struct {
 // feed brings the tables of objects from the last snapshot to this one.
 func (c *Compiler) feed(snap *crds.Snapshot) {
 	t, last, m := c.tables, c.last, c.memory
-	feed(t.podObjects, last.Pods, snap.Pods, func(p *corev1.Pod) read[*services.Pod] {
-		pod, ok := services.PodOf(p, c.basis.system)
-		return read[*services.Pod]{pod, ok, nil}
-	})
-	feed(t.workloadObjects, last.Workloads, snap.Workloads, func(w *meshv1a1.Workload) read[*services.Pod] {
-		pod, faults := services.WorkloadOf(w)
-		return read[*services.Pod]{pod, pod != nil, faults}
-	})
+	feed(t.podObjects, last.Pods, snap.Pods, func(p *corev1.Pod) *corev1.Pod { return p })
+	feed(t.workloadObjects, last.Workloads, snap.Workloads, func(w *meshv1a1.Workload) *meshv1a1.Workload { return w })
 	feed(t.serviceObjects, last.Services, snap.Services, func(s *corev1.Service) read[*services.Service] {
 		service, ok := services.ServiceOf(s)
 		return read[*services.Service]{service, ok, nil}

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/compile/gatewayapi"
 	"github.com/meshd-io/meshd/pkg/compile/ingress"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
@@ -37,11 +38,11 @@ type tables struct {
 	consumedEdit          *model.MapEdit[string, *model.Consumed]
 }
 
-// sources are the objects of the snapshot, read one by one.
+// sources are the objects of the snapshot, read one by one where more than one table reads them.
 type sources struct {
 	cidrs           memo.Input[struct{}, []netip.Prefix]
-	podObjects      memo.Input[model.Name, read[*services.Pod]]
-	workloadObjects memo.Input[model.Name, read[*services.Pod]]
+	podObjects      memo.Input[model.Name, *corev1.Pod]
+	workloadObjects memo.Input[model.Name, *meshv1a1.Workload]
 	serviceObjects  memo.Input[model.Name, read[*services.Service]]
 	sliceObjects    memo.Input[model.Name, read[*services.Slice]]
 	secretObjects   memo.Input[model.Name, *corev1.Secret]
@@ -56,8 +57,8 @@ func newTables(b basis) *tables {
 	g := memo.NewGraph()
 	t := &tables{graph: g, basis: b, sources: sources{
 		cidrs:           memo.NewInput[struct{}, []netip.Prefix](g),
-		podObjects:      memo.NewInput[model.Name, read[*services.Pod]](g),
-		workloadObjects: memo.NewInput[model.Name, read[*services.Pod]](g),
+		podObjects:      memo.NewInput[model.Name, *corev1.Pod](g),
+		workloadObjects: memo.NewInput[model.Name, *meshv1a1.Workload](g),
 		serviceObjects:  memo.NewInput[model.Name, read[*services.Service]](g),
 		sliceObjects:    memo.NewInput[model.Name, read[*services.Slice]](g),
 		secretObjects:   memo.NewInput[model.Name, *corev1.Secret](g),

@@ -3,6 +3,9 @@ package compile
 import (
 	"net/netip"
 
+	corev1 "k8s.io/api/core/v1"
+
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
 	"github.com/meshd-io/meshd/pkg/compile/policy"
 	"github.com/meshd-io/meshd/pkg/compile/services"
 	"github.com/meshd-io/meshd/pkg/memo"
@@ -33,26 +36,29 @@ type serviceTables struct {
 
 // pods are pods and Workload objects, with the keys of their workloads.
 func (t *tables) pods() {
+	t.podObjects.Compare(func(a, b *corev1.Pod) bool { return a == b })
+	t.workloadObjects.Compare(func(a, b *meshv1a1.Workload) bool { return a == b })
+	// Most namespaces have no Workload: their pods ask for none by name.
+	withWorkloads := memo.NewNames[string](t.graph)
+	memo.FeedNames(withWorkloads, t.workloadObjects.Table, func(name model.Name, _ *meshv1a1.Workload, use func(string)) { use(name.Namespace) })
 	t.pod = memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (*services.Pod, bool) {
-		pod, _ := t.podObjects.Get(r, name)
-		workload, _ := t.workloadObjects.Get(r, name)
-		r.Tell(workload.findings...)
-		if pod.ok && workload.ok {
-			r.Tell(workload.value.NameTaken())
+		var pod *services.Pod
+		if p, ok := t.podObjects.Get(r, name); ok {
+			pod = services.PodOf(p, t.basis.system)
 		}
-		if !pod.ok {
-			pod = workload
+		if _, some := withWorkloads.Get(r, name.Namespace); some {
+			w, _ := t.workloadObjects.Get(r, name)
+			pod = t.orWorkload(r, pod, w)
 		}
-		if !pod.ok {
+		if pod == nil {
 			return nil, false
 		}
 		looked := map[string]bool{}
 		for _, m := range t.looked.Get(r, name.Namespace) {
 			looked[m.Key] = true
 		}
-		keyed, fs := pod.value.Keyed(t.basis.defaults.TrustDomain, looked)
-		r.Tell(fs...)
-		return keyed, true
+		r.Tell(pod.GiveKey(t.basis.defaults.TrustDomain, looked)...)
+		return pod, true
 	})
 	memo.Follow(t.pod, t.podObjects.Table)
 	memo.Follow(t.pod, t.workloadObjects.Table)
@@ -91,6 +97,22 @@ func (t *tables) pods() {
 		emit(label{namespace: p.Namespace}, p, struct{}{})
 		p.Pairs(func(k, v string) { emit(label{p.Namespace, k, v}, p, struct{}{}) })
 	})
+}
+
+// orWorkload is the pod or, where there is none, the Workload of its name.
+func (t *tables) orWorkload(r *memo.Run, pod *services.Pod, w *meshv1a1.Workload) *services.Pod {
+	if w == nil {
+		return pod
+	}
+	workload, fs := services.WorkloadOf(w)
+	r.Tell(fs...)
+	if pod == nil {
+		return workload
+	}
+	if workload != nil {
+		r.Tell(workload.NameTaken())
+	}
+	return pod
 }
 
 // behind finds what is behind each Service.

@@ -42,15 +42,12 @@ func (p Profile) Set() map[string]string {
 	return out
 }
 
-// Profile of a pod that is Keyed.
+// Profile of a pod that has been given its key.
 func (p *Pod) Profile() Profile { return p.profile }
 
-// Keyed is the pod with its profile and, in the mesh, the key of its workload.
+// GiveKey sets the pod's profile and, in the mesh, the key of its workload.
 // looked are the labels that selectors of its namespace look at.
-func (p *Pod) Keyed(trustDomain string, looked map[string]bool) (*Pod, []report.Finding) {
-	out := *p
-	out.Ports = slices.Clone(p.Ports)
-	slices.SortFunc(out.Ports, func(a, b model.PodPort) int { return cmp.Compare(a.Port, b.Port) })
+func (p *Pod) GiveKey(trustDomain string, looked map[string]bool) []report.Finding {
 	var pairs []string
 	for k, v := range p.Labels {
 		if looked[k] {
@@ -58,21 +55,21 @@ func (p *Pod) Keyed(trustDomain string, looked map[string]bool) (*Pod, []report.
 		}
 	}
 	slices.Sort(pairs)
-	out.profile = Profile{Namespace: p.Name.Namespace, Labels: strings.Join(pairs, ",")}
+	p.profile = Profile{Namespace: p.Name.Namespace, Labels: strings.Join(pairs, ",")}
 	if _, err := identity.New(trustDomain, p.Name.Namespace, p.ServiceAccount); err != nil {
-		out.InMesh = false
-		return &out, []report.Finding{object.Refused(p.Origin, report.Invalid, "spec.serviceAccountName", "no identity can be made of it: %v", err)}
+		p.InMesh = false
+		return []report.Finding{object.Refused(p.Origin, report.Invalid, "spec.serviceAccountName", "no identity can be made of it: %v", err)}
 	}
-	if out.InMesh {
-		out.Key = model.WorkloadKey{
+	if p.InMesh {
+		p.Key = model.WorkloadKey{
 			Kind: model.Sidecar, Namespace: p.Name.Namespace, ServiceAccount: p.ServiceAccount,
-			Labels: out.profile.Labels, PodCertificate: p.podCertificate,
+			Labels: p.profile.Labels, PodCertificate: p.podCertificate,
 		}
 		if p.gateway {
-			out.Key.Kind, out.Key.Labels = model.GatewayProxy, ""
+			p.Key.Kind, p.Key.Labels = model.GatewayProxy, ""
 		}
 	}
-	return &out, nil
+	return nil
 }
 
 // Own are the addresses that tell the pod: those of a pod on its host's network are its node's.

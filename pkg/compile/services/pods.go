@@ -49,12 +49,12 @@ type Pod struct {
 	podCertificate bool // kubelet keeps its certificate
 }
 
-// PodOf reads a pod; ok is false when it has ended and its address may be another's.
-func PodOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
+// PodOf reads a pod; nil is one that has ended, whose address may be another's.
+func PodOf(p *corev1.Pod, systemNamespace string) *Pod {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-		return nil, false
+		return nil
 	}
-	pod = &Pod{
+	pod := &Pod{
 		Pod: model.Pod{
 			Name:           object.Name(p),
 			Addresses:      podAddresses(p),
@@ -68,7 +68,6 @@ func PodOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 			Origin:         object.Origin("Pod", p),
 		},
 		age:            object.AgeOf(p),
-		named:          map[string]uint16{},
 		hostNetwork:    p.Spec.HostNetwork,
 		podCertificate: slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == identityVolume }),
 	}
@@ -81,7 +80,8 @@ func PodOf(p *corev1.Pod, systemNamespace string) (pod *Pod, ok bool) {
 			}
 		}
 	}
-	return pod, true
+	pod.sortPorts()
+	return pod
 }
 
 // WorkloadOf reads a Workload object: always in the mesh, always ready.
@@ -99,7 +99,6 @@ func WorkloadOf(w *meshv1a1.Workload) (*Pod, []report.Finding) {
 			Origin:         o,
 		},
 		age:      object.AgeOf(w),
-		named:    map[string]uint16{},
 		workload: true,
 	}
 	for _, s := range w.Spec.Addresses {
@@ -114,6 +113,7 @@ func WorkloadOf(w *meshv1a1.Workload) (*Pod, []report.Finding) {
 	for _, p := range w.Spec.Ports {
 		pod.declare(p.Name, p.Port)
 	}
+	pod.sortPorts()
 	return pod, nil
 }
 
@@ -123,12 +123,19 @@ func (p *Pod) declare(name string, number int32) {
 		return
 	}
 	port := uint16(number)
+	if p.named == nil && name != "" {
+		p.named = map[string]uint16{}
+	}
 	if _, taken := p.named[name]; name != "" && !taken {
 		p.named[name] = port
 	}
 	if !slices.ContainsFunc(p.Ports, func(q model.PodPort) bool { return q.Port == port }) {
 		p.Ports = append(p.Ports, model.PodPort{Name: name, Port: port, Protocol: protocolOf(nil, name, port)})
 	}
+}
+
+func (p *Pod) sortPorts() {
+	slices.SortFunc(p.Ports, func(a, b model.PodPort) int { return cmp.Compare(a.Port, b.Port) })
 }
 
 // listening are the containers whose ports are the application's: the ordinary
