@@ -45,22 +45,26 @@ func (c *Compiler) feed(snap *crds.Snapshot) {
 		return read[*gatewayapi.Route]{route, true, findings}
 	})
 	feed(t.secretObjects, last.Secrets, snap.Secrets, func(s *corev1.Secret) *corev1.Secret { return s })
-	feedPolicies(t.peerObjects, m.peerAuthentications, last.PeerAuthentications, snap.PeerAuthentications, policy.ReadPeerAuthentication)
-	feedPolicies(t.trafficObjects, m.trafficPolicies, last.TrafficPolicies, snap.TrafficPolicies, policy.ReadTraffic)
+	feedPolicies(t.peerObjects, m.peerAuthentications, last.PeerAuthentications, snap.PeerAuthentications, policy.ReadPeerAuthentication, nil)
+	feedPolicies(t.trafficObjects, m.trafficPolicies, last.TrafficPolicies, snap.TrafficPolicies, policy.ReadTraffic, nil)
 	readAuthorization := func(obj *meshv1a1.AuthorizationPolicy) (*policy.Authorization, []report.Finding) {
 		return policy.ReadAuthorization(obj, c.basis.defaults)
 	}
-	feedPolicies(t.authzObjects, m.authorizationPolicies, last.AuthorizationPolicies, snap.AuthorizationPolicies, readAuthorization)
+	feedPolicies(t.authzObjects, m.authorizationPolicies, last.AuthorizationPolicies, snap.AuthorizationPolicies, readAuthorization, (*policy.Authorization).Closed)
 	if !slices.Equal(last.Ingresses, snap.Ingresses) || !slices.Equal(last.IngressClasses, snap.IngressClasses) {
 		t.ingresses.Set(struct{}{}, ingress.Ours(snap.Ingresses, snap.IngressClasses))
 	}
 }
 
+// feedPolicies sets those that are in force; otherwise, where it is not nil, gives what holds instead of one that is not.
 func feedPolicies[O policy.Object, V any](
-	table memo.Input[model.Name, read[V]], last map[model.Name]O, before, after []O, of func(O) (V, []report.Finding),
+	table memo.Input[model.Name, read[V]], last map[model.Name]O, before, after []O, of func(O) (V, []report.Finding), otherwise func(V) V,
 ) {
 	gone := feed(table, before, after, func(obj O) read[V] {
 		value, ok, findings := inForce(last, obj, of)
+		if !ok && otherwise != nil {
+			value, ok = otherwise(value), true
+		}
 		return read[V]{value, ok, findings}
 	})
 	for name := range gone {

@@ -68,7 +68,6 @@ func newTables(b basis) *tables {
 		routeObjects:    memo.NewInput[model.Name, read[*gatewayapi.Route]](g),
 		ingresses:       memo.NewInput[struct{}, []*networkingv1.Ingress](g),
 	}}
-	t.policies()
 	t.labels()
 	t.pods()
 	t.selection()
@@ -80,17 +79,6 @@ func newTables(b basis) *tables {
 	t.routes()
 	t.ingress()
 	t.publish()
-	return t
-}
-
-// inForce are the values of objects that are in force; the findings of all are told.
-func inForceTable[V any](g *memo.Graph, objects memo.Input[model.Name, read[V]]) *memo.Table[model.Name, V] {
-	t := memo.NewTable(g, func(r *memo.Run, name model.Name) (V, bool) {
-		obj, _ := objects.Get(r, name)
-		r.Tell(obj.findings...)
-		return obj.value, obj.ok
-	})
-	memo.Follow(t, objects.Table)
 	return t
 }
 

@@ -11,12 +11,8 @@ import (
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// policyTables are the policies in force, and where they apply.
+// policyTables are where policies apply.
 type policyTables struct {
-	peers           *memo.Table[model.Name, *policy.PeerAuthentication]
-	authz           *memo.Table[model.Name, *policy.Authorization]
-	trafficPolicies *memo.Table[model.Name, *policy.Traffic]
-
 	looked *memo.Index[string, string, struct{}] // label keys that a namespace's selectors look at
 
 	peersAt   *memo.Index[place, model.Name, *policy.PeerAuthentication]
@@ -26,21 +22,6 @@ type policyTables struct {
 	namespaceTraffic *memo.Table[string, *policy.Merged]
 	serviceTraffic   *memo.Table[model.Name, *policy.Merged]
 	routeTraffic     *memo.Table[model.Name, *policy.RouteTraffic]
-}
-
-// policies are read.
-func (t *tables) policies() {
-	t.peers = inForceTable(t.graph, t.peerObjects)
-	t.trafficPolicies = inForceTable(t.graph, t.trafficObjects)
-	t.authz = memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (*policy.Authorization, bool) {
-		obj, there := t.authzObjects.Get(r, name)
-		r.Tell(obj.findings...)
-		if there && !obj.ok {
-			return obj.value.Closed(), true
-		}
-		return obj.value, there
-	})
-	memo.Follow(t.authz, t.authzObjects.Table)
 }
 
 // labels that anyone looks at make profiles of pods and keys of workloads.
@@ -53,22 +34,24 @@ func (t *tables) labels() {
 			}
 		}
 	})
-	memo.FeedNames(keys, t.peers, func(name model.Name, p *policy.PeerAuthentication, use func(labelKey)) {
-		p.LabelKeys(func(k string) { use(labelKey{name.Namespace, k}) })
-	})
-	memo.FeedNames(keys, t.authz, func(name model.Name, p *policy.Authorization, use func(labelKey)) {
-		p.LabelKeys(func(k string) { use(labelKey{name.Namespace, k}) })
-	})
+	memo.FeedNames(keys, t.peerObjects.Table, emitLabelKeys[*policy.PeerAuthentication])
+	memo.FeedNames(keys, t.authzObjects.Table, emitLabelKeys[*policy.Authorization])
 	t.looked = memo.NewIndex(keys.Table, cmp.Compare[string], func(k labelKey, _ struct{}, emit memo.Emit[string, string, struct{}]) {
 		emit(k.namespace, k.key, struct{}{})
 	})
 }
 
+func emitLabelKeys[P common](name model.Name, p read[P], use func(labelKey)) {
+	if p.ok {
+		p.value.LabelKeys(func(k string) { use(labelKey{name.Namespace, k}) })
+	}
+}
+
 // selection finds whom policies apply to, and tells what they name in vain.
 func (t *tables) selection() {
-	t.peersAt = placed(t, t.peers)
-	t.authzAt = placed(t, t.authz)
-	t.trafficAt = placed(t, t.trafficPolicies)
+	t.peersAt = placed(t, t.peerObjects)
+	t.authzAt = placed(t, t.authzObjects)
+	t.trafficAt = placed(t, t.trafficObjects)
 }
 
 // resolved is a policy with the profiles that it selects.
@@ -80,23 +63,25 @@ type resolved[P comparable] struct {
 // common is what placed needs of a policy.
 type common interface {
 	comparable
+	LabelKeys(func(string))
 	Namespaced() bool
 	Services() []model.Name
 	HTTPRoutes() []model.Name
 	Resolve(policy.Inventory) ([]services.Profile, []report.Finding)
 }
 
-func placed[P common](t *tables, policies *memo.Table[model.Name, P]) *memo.Index[place, model.Name, P] {
+func placed[P common](t *tables, policies memo.Input[model.Name, read[P]]) *memo.Index[place, model.Name, P] {
 	table := memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (resolved[P], bool) {
-		p, ok := policies.Get(r, name)
-		if !ok {
+		p, _ := policies.Get(r, name)
+		r.Tell(p.findings...)
+		if !p.ok {
 			return resolved[P]{}, false
 		}
-		profiles, fs := p.Resolve(inventory{t, r})
+		profiles, fs := p.value.Resolve(inventory{t, r})
 		r.Tell(fs...)
-		return resolved[P]{p, profiles}, true
+		return resolved[P]{p.value, profiles}, true
 	})
-	memo.Follow(table, policies)
+	memo.Follow(table, policies.Table)
 	return memo.NewIndex(table, model.Name.Compare, func(name model.Name, p resolved[P], emit memo.Emit[place, model.Name, P]) {
 		if p.policy.Namespaced() {
 			emit(place{namespace: name.Namespace}, name, p.policy)
@@ -162,7 +147,11 @@ func applying[P comparable](r *memo.Run, index *memo.Index[place, model.Name, P]
 // traffic is merged for each Service, and for each namespace that has policies.
 func (t *tables) traffic() {
 	namespaces := memo.NewNames[string](t.graph)
-	memo.FeedNames(namespaces, t.trafficPolicies, func(name model.Name, _ *policy.Traffic, use func(string)) { use(name.Namespace) })
+	memo.FeedNames(namespaces, t.trafficObjects.Table, func(name model.Name, p read[*policy.Traffic], use func(string)) {
+		if p.ok {
+			use(name.Namespace)
+		}
+	})
 	t.namespaceTraffic = memo.NewTable(t.graph, func(r *memo.Run, namespace string) (*policy.Merged, bool) {
 		if _, ok := namespaces.Get(r, namespace); !ok {
 			return nil, false
@@ -182,9 +171,11 @@ func (t *tables) traffic() {
 	memo.Follow(t.serviceTraffic, t.serviceObjects.Table)
 
 	routes := memo.NewNames[model.Name](t.graph)
-	memo.FeedNames(routes, t.trafficPolicies, func(_ model.Name, p *policy.Traffic, use func(model.Name)) {
-		for _, route := range p.HTTPRoutes() {
-			use(route)
+	memo.FeedNames(routes, t.trafficObjects.Table, func(_ model.Name, p read[*policy.Traffic], use func(model.Name)) {
+		if p.ok {
+			for _, route := range p.value.HTTPRoutes() {
+				use(route)
+			}
 		}
 	})
 	t.routeTraffic = memo.NewTable(t.graph, func(r *memo.Run, route model.Name) (*policy.RouteTraffic, bool) {

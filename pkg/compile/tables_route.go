@@ -16,7 +16,6 @@ type routeTables struct {
 
 // routes are bound to the Services that they name, and put in order for each Service.
 func (t *tables) routes() {
-	read := inForceTable(t.graph, t.routeObjects)
 	// What a route sees of a Service seldom changes; endpoints come and go.
 	front := memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (*gatewayapi.Front, bool) {
 		s, ok := t.service.Get(r, name)
@@ -26,18 +25,19 @@ func (t *tables) routes() {
 		return gatewayapi.FrontOf(s), true
 	})
 	t.bound = memo.NewTable(t.graph, func(r *memo.Run, name model.Name) (*gatewayapi.Bound, bool) {
-		route, ok := read.Get(r, name)
+		route, ok := t.routeObjects.Get(r, name)
 		if !ok {
 			return nil, false
 		}
-		bound, findings := gatewayapi.Bind(route, func(service model.Name) *gatewayapi.Front {
+		r.Tell(route.findings...)
+		bound, findings := gatewayapi.Bind(route.value, func(service model.Name) *gatewayapi.Front {
 			f, _ := front.Get(r, service)
 			return f
 		})
 		r.Tell(findings...)
 		return bound, true
 	})
-	memo.Follow(t.bound, read)
+	memo.Follow(t.bound, t.routeObjects.Table)
 
 	boundTo := memo.NewIndex(t.bound, model.Name.Compare, func(name model.Name, b *gatewayapi.Bound, emit memo.Emit[model.RoutingKey, model.Name, *gatewayapi.Bound]) {
 		for _, key := range b.Routings() {
