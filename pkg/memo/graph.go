@@ -28,9 +28,9 @@ type reader interface{ invalidate() }
 
 // node is a value's place among the others.
 type node struct {
-	readers []reader
-	seen    uint64 // the last run that has read it
-	owner   dropper
+	readers []*node
+	seen    uint64  // the last run that has read it
+	owner   dropper // and where it reads others, a reader
 }
 
 // NewGraph has no tables.
@@ -103,7 +103,7 @@ func (r *Run) note(n *node, rank int) {
 }
 
 // relink makes a value the reader of what its last run has read, and of nothing else.
-func (r *Run) relink(self reader, old []*node) []*node {
+func (r *Run) relink(self *node, old []*node) []*node {
 	g := r.graph
 	g.run++ // runs inside of this one have left their marks too
 	reads := r.reads[:0]
@@ -132,7 +132,7 @@ func (r *Run) relink(self reader, old []*node) []*node {
 	return slices.Clone(reads)
 }
 
-func (g *Graph) unlink(n *node, self reader) {
+func (g *Graph) unlink(n, self *node) {
 	i := slices.Index(n.readers, self)
 	last := len(n.readers) - 1
 	n.readers[i] = n.readers[last]
@@ -145,6 +145,6 @@ func (g *Graph) unlink(n *node, self reader) {
 
 func (n *node) changed() {
 	for _, r := range n.readers {
-		r.invalidate()
+		r.owner.(reader).invalidate()
 	}
 }

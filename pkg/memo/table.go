@@ -134,7 +134,7 @@ func (t *Table[K, V]) update(c *cell[K, V]) {
 	g.scratch = nil // a value that is asked for the first time has a run inside of this one
 	value, there := t.compute(r, c.key)
 	c.dirty, c.computed = false, true
-	c.reads = r.relink(c, c.reads)
+	c.reads = r.relink(&c.node, c.reads)
 	g.scratch = r.reads
 	g.tell(&c.node, r.findings)
 	if there == c.there && (!there || t.same(c.value, value)) {
@@ -167,7 +167,7 @@ func (c *cell[K, V]) drop() {
 	delete(c.table.cells, c.key)
 	c.table.graph.tell(&c.node, nil)
 	for _, n := range c.reads {
-		c.table.graph.unlink(n, c)
+		c.table.graph.unlink(n, &c.node)
 	}
 	c.reads = nil
 }

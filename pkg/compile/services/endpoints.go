@@ -56,6 +56,7 @@ func SliceOf(s *discoveryv1.EndpointSlice) (slice *Slice, ok bool) {
 		}
 		slice.ports = append(slice.ports, slicePort{name, uint16(*p.Port)})
 	}
+	slice.hosts = make([]host, 0, len(s.Endpoints))
 	for i := range s.Endpoints {
 		slice.hosts = append(slice.hosts, hostOf(&s.Endpoints[i]))
 	}

@@ -20,7 +20,8 @@ type Service struct {
 	Selector map[string]string
 	age      object.Age
 	origin   report.Origin
-	ports    []port // sorted by number
+	origins  []report.Origin // that alone, for all that it declares
+	ports    []port          // sorted by number
 	headless bool
 	// addresses are its ClusterIPs.
 	addresses []netip.Addr
@@ -49,6 +50,7 @@ func ServiceOf(s *corev1.Service) (service *Service, ok bool) {
 		headless: s.Spec.ClusterIP == corev1.ClusterIPNone,
 		family:   familyOf(s),
 	}
+	service.origins = []report.Origin{service.origin}
 	if !service.headless {
 		service.addresses = addresses(append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...))
 	}

@@ -170,7 +170,7 @@ func (s *Service) speaks(p port, c Carriage) (model.Protocol, []report.Origin) {
 	if c.Protocol != model.Undeclared {
 		return c.Protocol, sortOrigins([]report.Origin{s.origin, c.ProtocolOrigin})
 	}
-	return p.declared, []report.Origin{s.origin}
+	return p.declared, s.origins
 }
 
 // speak adds the ports that Services lead to, and how the pod's own address is
