@@ -35,7 +35,7 @@ func (s *Server) begin(raw net.Conn) {
 	}
 	s.raw[raw] = struct{}{}
 	s.connections.Go(func() {
-		c, err := s.greet(raw)
+		c, err := s.greet(greeting)
 		s.admission.leave(greeting)
 		if err == nil {
 			s.connections.Go(func() { s.keep(c, raw) })
@@ -88,11 +88,12 @@ func (s *Server) life(c *replay) time.Duration {
 }
 
 // greet makes the handshakes of TLS and HTTP/2, and waits for the first stream.
-func (s *Server) greet(raw net.Conn) (*conn, error) {
+func (s *Server) greet(g *greeting) (*conn, error) {
+	raw := g.Conn
 	if err := raw.SetDeadline(time.Now().Add(s.hello)); err != nil {
 		return nil, err
 	}
-	sock := &socket{Conn: raw}
+	sock := &socket{Conn: g}
 	outer, err := s.handshake(sock)
 	if err != nil {
 		return nil, err
@@ -104,6 +105,7 @@ func (s *Server) greet(raw net.Conn) (*conn, error) {
 	if err := raw.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
+	sock.Conn = raw // it is greeted
 	if _, own := s.streams[method]; !own {
 		s.forget(raw) // Close is not to end what may be another server's already
 		return nil, s.others.take(&replay{Conn: outer, said: said})
