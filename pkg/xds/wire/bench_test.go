@@ -2,7 +2,9 @@ package wire
 
 import (
 	"io"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -60,4 +62,47 @@ func skip(r io.Reader, buffer []byte) (http2.FrameType, error) {
 	kind, size := http2.FrameType(buffer[3]), int(buffer[0])<<16+int(buffer[1])<<8+int(buffer[2])
 	_, err := io.ReadFull(r, buffer[:size])
 	return kind, err
+}
+
+// lengths is a Handler that tells the lengths of messages.
+type lengths chan int
+
+func (l lengths) Receive(b []byte) error {
+	l <- len(b)
+	return nil
+}
+
+func (lengths) Closed() {}
+
+// BenchmarkLargeMessage receives what a proxy says to a meshd that has just started: all that it holds.
+func BenchmarkLargeMessage(b *testing.B) {
+	const size = 150_000
+	got := make(lengths)
+	server, client := tlsConfigs(inAnHour())
+	f := serve(b, Config{TLS: server}, client, func(s *Server) {
+		s.streams[holdMethod] = func(*Request) (Handler, error) { return got, nil }
+	})
+	c := f.hello(b)
+	c.open(1, holdMethod)
+	c.lives()
+	c.do(c.conn.SetDeadline(time.Time{}))
+	var said []byte
+	for m := framed(strings.Repeat("m", size)); m != ""; {
+		n := min(len(m), chunk)
+		said = append(said, frameOf(http2.FrameData, 0, 1, m[:n])...)
+		m = m[n:]
+	}
+	read := inBackground(func() { _, _ = io.Copy(io.Discard, c.conn) }) // windows
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.conn.Write(said); err != nil {
+			b.Fatal(err)
+		}
+		if n := <-got; n != size {
+			b.Fatalf("%d bytes", n)
+		}
+	}
+	c.conn.Close()
+	<-read
 }

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bytes"
 	"errors"
 	"math"
 	"slices"
@@ -28,8 +27,10 @@ const (
 	tableSize = 4096
 	// maxHeaders of a stream, in bytes.
 	maxHeaders = 16 << 10
-	// keptFrame is the largest frame whose buffer is kept for the next one.
+	// keptFrame is the largest frame whose buffer is kept when no message is incomplete.
 	keptFrame = 4 << 10
+	// maxAhead is how much of a message has room before it has come, in bytes: a length that lies costs no more.
+	maxAhead = 256 << 10
 )
 
 // conn is a connection. Its goroutine reads; whoever sends writes.
@@ -37,8 +38,10 @@ type conn struct {
 	server *Server
 	socket *socket
 	outer  *replay // TLS over socket
+	// The reader's: its framer, whether that has a large buffer, how many streams there were,
+	// and the bytes that the client's window lacks.
 	framer *http2.Framer
-	// The reader's: how many streams there were, and the bytes that the client's window lacks.
+	large  bool
 	opened int
 	taken  uint32
 
@@ -64,7 +67,7 @@ func newConn(s *Server, sock *socket, outer *replay) *conn {
 
 // newFramer reads with an empty buffer.
 func (c *conn) newFramer(table *hpack.Decoder) {
-	c.framer = http2.NewFramer(nil, c.outer)
+	c.framer, c.large = http2.NewFramer(nil, c.outer), false
 	c.framer.ReadMetaHeaders, c.framer.MaxHeaderListSize = table, maxHeaders
 	c.framer.SetMaxReadFrameSize(chunk)
 	c.framer.SetReuseFrames()
@@ -174,10 +177,18 @@ func (c *conn) serve() error {
 			}
 			continue
 		}
-		if f.Header().Length > keptFrame {
+		c.large = c.large || f.Header().Length > keptFrame
+		if c.large && !c.expects() {
 			c.newFramer(c.framer.ReadMetaHeaders)
 		}
 	}
+}
+
+// expects reports whether a part of a message is still to come.
+func (c *conn) expects() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.streams, func(s *Stream) bool { return len(s.part) > 0 })
 }
 
 // blame ends the stream that a mistake is of; any other error ends the connection.
@@ -462,6 +473,7 @@ func (s *Stream) receive(data []byte) error {
 		s.part = append(s.part, data...)
 		data = s.part
 	}
+	room := prefixSize // for the message that is incomplete
 	for len(data) >= prefixSize {
 		if data[0] != 0 {
 			return status.Error(codes.Unimplemented, "a compressed message")
@@ -471,6 +483,7 @@ func (s *Stream) receive(data []byte) error {
 			return status.Errorf(codes.ResourceExhausted, "a message of %d bytes, at most %d", size-prefixSize, limit)
 		}
 		if len(data) < size {
+			room = max(len(data), min(size, maxAhead))
 			break
 		}
 		if err := s.handler.Receive(data[prefixSize:size]); err != nil {
@@ -481,8 +494,8 @@ func (s *Stream) receive(data []byte) error {
 	switch {
 	case len(data) == 0:
 		s.part = nil
-	case len(s.part) == 0 || len(data) < len(s.part):
-		s.part = bytes.Clone(data)
+	case len(s.part) == 0 || len(data) < len(s.part) || cap(s.part) < room:
+		s.part = append(make([]byte, 0, room), data...)
 	}
 	return nil
 }

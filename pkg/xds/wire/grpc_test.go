@@ -58,6 +58,64 @@ func TestLargeMessages(t *testing.T) {
 	}
 }
 
+// framers is a Handler that tells with which framer its reader reads.
+type framers struct {
+	tx *Stream
+	at chan *http2.Framer
+}
+
+func (f framers) Receive([]byte) error {
+	f.at <- f.tx.conn.framer
+	return nil
+}
+
+func (framers) Closed() {}
+
+// TestLargeBuffer: it is kept up to the message's end, and not longer.
+func TestLargeBuffer(t *testing.T) {
+	at := make(chan *http2.Framer, 1)
+	f := serve(t, Config{}, nil, func(s *Server) {
+		s.streams[holdMethod] = func(r *Request) (Handler, error) { return framers{r.Stream, at}, nil }
+	})
+	c := f.hello(t)
+	c.open(1, holdMethod)
+	c.open(3, holdMethod)
+	large := framed(strings.Repeat("l", 3*chunk-prefixSize))
+	c.do(c.WriteData(1, false, []byte(large[:chunk])))
+	c.say(3, "in between")
+	first := <-at
+	c.do(c.WriteData(1, false, []byte(large[chunk:2*chunk])))
+	c.say(3, "in between")
+	if <-at != first {
+		t.Error("the buffer was dropped inside of a message")
+	}
+	c.do(c.WriteData(1, false, []byte(large[2*chunk:])))
+	<-at
+	c.say(3, "behind it")
+	if <-at == first {
+		t.Error("the buffer is kept behind the message")
+	}
+}
+
+// TestRoomForAMessage is made once, as far as its length can be believed.
+func TestRoomForAMessage(t *testing.T) {
+	for size, want := range map[int]int{1000: 1000, 150_000: 150_000, maxAhead: maxAhead, 2 << 20: maxAhead} {
+		s := &Stream{conn: &conn{server: &Server{maxMessage: 4 << 20}}, handler: make(lengths, 1)}
+		m := []byte(framed(strings.Repeat("m", size-prefixSize)))
+		for _, cut := range [][]byte{m[:prefixSize-1], m[prefixSize-1 : prefixSize], m[prefixSize:900]} {
+			if err := s.receive(cut); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := cap(s.part); got < want || got > want+want/4 { // sizes of memory are rounded up
+			t.Errorf("room for %d bytes of %d", got, size)
+		}
+		if err := s.receive(m[900:]); err != nil || s.part != nil {
+			t.Errorf("%v, %d bytes left", err, len(s.part))
+		}
+	}
+}
+
 func TestWhatIsNoMessage(t *testing.T) {
 	f := serve(t, Config{MaxMessage: 100}, nil)
 	for name, m := range map[string]struct {
