@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -268,6 +269,26 @@ func TestGoroutines(t *testing.T) {
 		c.conn.Close()
 	}
 	eventually(t, "no goroutine is left", func() bool { return goroutines() == 1 })
+}
+
+// TestEndBehindTheLastWords is noticed. The poller tells of both at once, so that a reader that
+// takes a short read for the last one waits for ever.
+func TestEndBehindTheLastWords(t *testing.T) {
+	for name, linger := range map[string]int{"FIN": -1, "RST": 0} {
+		t.Run(name, func(t *testing.T) {
+			f := serveTLS(t, Config{})
+			for range 20 {
+				c := f.with(t)
+				p := f.next()
+				c.lives()
+				socket := c.conn.(*tls.Conn).NetConn().(*net.TCPConn)
+				c.do(socket.SetLinger(linger))
+				c.say(1, "the last words")
+				socket.Close()
+				p.ends()
+			}
+		})
+	}
 }
 
 // TestComingAndGoing of connections, while the server closes.
