@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
@@ -124,9 +125,7 @@ func (s *ClusterSource) Load(ctx context.Context) (*Snapshot, []report.Finding, 
 			break
 		}
 		s.log.Warn("the API server cannot be asked what it serves; trying again", "error", err)
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
+		if !clock.Pause(ctx, retryPause) {
 			s.stop()
 			return nil, nil, fmt.Errorf("discovery: %w: %w", ctx.Err(), err)
 		}

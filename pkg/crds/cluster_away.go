@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/meshd-io/meshd/internal/clock"
 )
 
 const (
@@ -49,10 +51,8 @@ func (p *patience) RoundTrip(r *http.Request) (*http.Response, error) {
 		default:
 			return response, nil
 		}
-		select {
-		case <-r.Context().Done():
+		if !clock.Pause(r.Context(), reconnectInterval) {
 			return nil, err
-		case <-time.After(reconnectInterval):
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/pkg/injector"
 )
 
@@ -88,10 +89,8 @@ func (a *Applier) Run(ctx context.Context) error {
 				again = time.After(retryAfter)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !clock.Pause(ctx, applyPace) {
 			return nil
-		case <-time.After(applyPace):
 		}
 		select {
 		case <-ctx.Done():

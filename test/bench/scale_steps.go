@@ -233,8 +233,8 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	if _, err := r.connect(others, "stall", r.proxies, scaleStalled); err != nil {
 		return err
 	}
-	if !clock.Pause(ctx, 3*time.Second) {
-		return ctx.Err()
+	if err := r.calm(ctx); err != nil { // the statuses count them too
+		return err
 	}
 	after, err := r.heldUp(ctx)
 	if err != nil {
