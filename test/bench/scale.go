@@ -42,11 +42,12 @@ func (s *scaleSize) register(f *flag.FlagSet) {
 }
 
 const (
-	scaleUsed    = 20 // services that each proxy uses where not all are sent
-	scaleChanges = 60 // one at a time
-	scaleBlock   = 15 // changes, then as many rounds of the floor
-	scaleStalled = 50 // proxies that never read
-	scaleAfter   = 15 // changes beside them
+	scaleUsed    = 20               // services that each proxy uses where not all are sent
+	scaleChanges = 60               // one at a time
+	scaleBlock   = 15               // changes, then as many rounds of the floor
+	scaleStalled = 50               // proxies that never read
+	scaleBeside  = scaleStalled + 2 // one more of them, and a new proxy
+	scaleAfter   = 15               // changes beside them
 	scaleIdle    = 10 * time.Second
 )
 
@@ -99,7 +100,7 @@ func (s *scaleSize) measureAt(ctx context.Context, bin, source string, at scaleP
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	for _, workloads := range s.workloads {
-		m := mesh{services: at.services, clients: at.proxies + scaleStalled + 1, workloads: workloads}
+		m := mesh{services: at.services, clients: at.proxies + scaleBeside, workloads: workloads}
 		forms := slices.DeleteFunc([]string{"all", "used"}, func(f string) bool {
 			return s.form != "" && s.form != f || s.form == "" && f == "all" && workloads > 1
 		})
@@ -124,7 +125,7 @@ func (s *scaleSize) measureOn(ctx context.Context, bin, dir, source string, m me
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "scale: %s has %d services and %d clients after %.0f s\n", source, m.services, m.clients, time.Since(began).Seconds())
-	at := scalePoint{m.clients - scaleStalled - 1, m.services}
+	at := scalePoint{m.clients - scaleBeside, m.services}
 	for _, form := range forms {
 		series := fmt.Sprintf("each proxy uses %d", min(scaleUsed, m.services))
 		if form == "all" {

@@ -218,25 +218,25 @@ func (r *scaleRun) restart(ctx context.Context, c *child) error {
 // stalled proxies ask for everything and never read; they are gone afterwards. Their share of meshd is
 // told by what Go has in use: all of its RSS moves by more than fifty of them.
 func (r *scaleRun) stalled(ctx context.Context, c *child) error {
-	if err := r.calm(ctx); err != nil { // the last step's own is gone
-		return err
-	}
-	before, err := r.heldUp(ctx)
-	if err != nil {
-		return err
-	}
 	others, err := startChild(ctx, "crowd")
 	if err != nil {
 		return err
 	}
 	defer others.end()
-	if _, err := r.connect(others, "stall", r.proxies, scaleStalled); err != nil {
+	stall := func(first, proxies int) (heldUp, error) {
+		if _, err := r.connect(others, "stall", first, proxies); err != nil {
+			return heldUp{}, err
+		}
+		if err := r.calm(ctx); err != nil {
+			return heldUp{}, err
+		}
+		return r.heldUp(ctx)
+	}
+	before, err := stall(r.proxies, 1) // by which all statuses say that they wait
+	if err != nil {
 		return err
 	}
-	if err := r.calm(ctx); err != nil { // the statuses count them too
-		return err
-	}
-	after, err := r.heldUp(ctx)
+	after, err := stall(r.proxies+1, scaleStalled)
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (r *scaleRun) stalled(ctx context.Context, c *child) error {
 	}
 	r.addSeries("a change beside them", beside)
 	began := time.Now()
-	if _, err := r.connect(others, "connect", r.proxies+scaleStalled, 1); err != nil {
+	if _, err := r.connect(others, "connect", r.proxies+1+scaleStalled, 1); err != nil {
 		return err
 	}
 	r.add("a new proxy beside them, until it has everything", time.Since(began).Seconds(), "s", "")
