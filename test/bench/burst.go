@@ -71,7 +71,7 @@ func (r *scaleRun) burst(ctx context.Context, c *child, what string, services []
 	l, n := a.Latency, float64(r.proxies)
 	r.add(what+", changes a second", burstChanges/took.Seconds(), "", fmt.Sprintf("%d changes", burstChanges))
 	r.add(what+", from the event to each proxy, p50", l.P50, "ms", fmt.Sprintf("%d samples: a proxy has a change, or a later one of its service", l.Samples))
-	r.add(what+", from the event to each proxy, p99", l.P99, "ms", fmt.Sprintf("at most %.0f ms", l.Max))
+	r.add(what+", from the event to each proxy, p99", l.P99, "ms", fmt.Sprintf("at most %.0f ms; until the first proxy has it %.0f", l.Max, l.First))
 	r.add(what+", after its last write every proxy has the exact state", milliseconds(exact), "ms", "at the latest")
 	r.add(what+", messages to a proxy", float64(after.Messages-before.Messages)/n, "", fmt.Sprintf("with %.0f resources", float64(after.Resources-before.Resources)/n))
 	r.add(what+", CPU of meshd", 100*(after.cpu-before.cpu).Seconds()/(took+exact).Seconds(), "% of a core", "")

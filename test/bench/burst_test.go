@@ -17,10 +17,11 @@ func TestLatenciesOfMergedChanges(t *testing.T) {
 	got := latencies(changes, []stamp{
 		{move{service: 0, from: 0, to: 3}, 25 * ms},    // 1 after 25 ms, 3 after 5
 		{move{service: 0, from: 3, to: 4}, 40 * ms},    // 4 after 10
-		{move{service: 1, from: 0, to: 2}, 50 * ms},    // 2 after 40
+		{move{service: 1, from: 0, to: 2}, 60 * ms},    // 2 after 50
+		{move{service: 1, from: 0, to: 2}, 50 * ms},    // and at another proxy after 40
 		{move{service: 0, from: 900, to: 4}, 400 * ms}, // no change
 	})
-	if *got != (latency{Samples: 4, P50: 10, P99: 40, Max: 40}) {
+	if *got != (latency{Samples: 5, P50: 25, P99: 50, Max: 50, First: 40}) {
 		t.Errorf("%+v", *got)
 	}
 }

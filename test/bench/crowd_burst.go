@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -26,6 +27,8 @@ type latency struct {
 	P50     float64 `json:"p50"` // ms
 	P99     float64 `json:"p99"`
 	Max     float64 `json:"max"`
+	// First is the p99 until the first proxy had it: the way to meshd and through it.
+	First float64 `json:"first"`
 }
 
 // stamp is when a proxy has received a service's change.
@@ -100,13 +103,21 @@ func latencies(changes []change, stamps []stamp) *latency {
 		of[c.Service] = append(of[c.Service], c)
 	}
 	var list []time.Duration
+	first := map[int]time.Duration{} // by change
 	for _, s := range stamps {
 		mine := of[s.service]
 		i, _ := slices.BinarySearchFunc(mine, s.from+1, func(c change, n int) int { return c.Number - n })
 		for ; i < len(mine) && mine[i].Number <= s.to; i++ {
-			list = append(list, time.Duration(s.at-mine[i].At))
+			took := time.Duration(s.at - mine[i].At)
+			list = append(list, took)
+			if known, ok := first[mine[i].Number]; !ok || took < known {
+				first[mine[i].Number] = took
+			}
 		}
 	}
 	slices.Sort(list)
-	return &latency{Samples: len(list), P50: quantile(0.5, list), P99: quantile(0.99, list), Max: quantile(1, list)}
+	return &latency{
+		Samples: len(list), P50: quantile(0.5, list), P99: quantile(0.99, list), Max: quantile(1, list),
+		First: quantile(0.99, slices.Sorted(maps.Values(first))),
+	}
 }
