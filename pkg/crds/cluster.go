@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
@@ -36,11 +35,11 @@ const retryPause = time.Second
 // change; an object that has not changed is the same pointer in every Snapshot,
 // and a kind that has not changed is the same slice (see Same).
 //
-//	informer --strip--> pending --+
-//	informer --strip--> pending --+--> one writer: rows --> Snapshot --> take
-//	informer --judge--> pending --+
+//	watch --strip--> pending --+
+//	watch --strip--> pending --+--> one writer: rows --> Snapshot --> take
+//	watch --judge--> pending --+
 //
-// What an informer tells is only noted; it never waits for take. While the API
+// What a watch tells is only noted; it never waits for take. While the API
 // server is away, the last state stays in force: only what is known to be gone
 // is taken away. A kind that is not served is left out, and comes when it is.
 //
@@ -50,16 +49,14 @@ const retryPause = time.Second
 // seen none, what can be read of the object is in force.
 type ClusterSource struct {
 	log       *slog.Logger
-	config    *rest.Config
-	watching  *http.Client // waits for the API server
-	asking    *http.Client // does not
-	mapper    meta.RESTMapper
-	client    client.Client
+	watching  client.WithWatch // waits for the API server
+	asking    client.Client    // does not
 	discovery discovery.ServerResourcesInterfaceWithContext
+	transport []http.RoundTripper // of the former
 	feeds     []*feed
 
 	// The life of what Load has started.
-	ctx     context.Context // informers outlive the call that starts them
+	ctx     context.Context // watches outlive the call that starts them
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	stopped chan struct{} // closed when Run has returned
@@ -85,30 +82,34 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // one list and one watch a kind: the API server's own fairness is enough
 	s := &ClusterSource{
-		log: options.Log, config: config, feeds: clusterFeeds(), snapshot: &Snapshot{},
+		log: options.Log, feeds: clusterFeeds(), snapshot: &Snapshot{},
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1), suspects: make(chan struct{}, 1),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	var err error
-	if s.asking, err = rest.HTTPClientFor(config); err != nil {
+	asking, err := rest.HTTPClientFor(config)
+	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	patient := rest.CopyConfig(config)
 	patient.Wrap(func(next http.RoundTripper) http.RoundTripper { return &patience{next: next, log: s.log} })
-	if s.watching, err = rest.HTTPClientFor(patient); err != nil {
-		return nil, fmt.Errorf("cluster: %w", err)
-	}
-	if s.mapper, err = apiutil.NewDynamicRESTMapper(config, s.asking); err != nil {
-		return nil, fmt.Errorf("cluster: %w", err)
-	}
-	found, err := discovery.NewDiscoveryClientForConfigAndClient(config, s.asking)
+	watching, err := rest.HTTPClientFor(patient)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	s.discovery = found
-	if s.client, err = client.New(config, client.Options{HTTPClient: s.asking, Scheme: shared().scheme, Mapper: s.mapper}); err != nil {
+	s.transport = []http.RoundTripper{asking.Transport, watching.Transport}
+	mapper, err := apiutil.NewDynamicRESTMapper(config, asking)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if s.discovery, err = discovery.NewDiscoveryClientForConfigAndClient(config, asking); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if s.asking, err = client.New(config, client.Options{HTTPClient: asking, Scheme: shared().scheme, Mapper: mapper}); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if s.watching, err = client.NewWithWatch(config, client.Options{HTTPClient: watching, Scheme: shared().scheme, Mapper: mapper}); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	return s, nil
@@ -187,8 +188,9 @@ func (s *ClusterSource) Run(ctx context.Context, take func(*Snapshot, []report.F
 func (s *ClusterSource) stop() {
 	s.cancel()
 	s.running.Wait()
-	utilnet.CloseIdleConnectionsFor(s.watching.Transport)
-	utilnet.CloseIdleConnectionsFor(s.asking.Transport)
+	for _, t := range s.transport {
+		utilnet.CloseIdleConnectionsFor(t)
+	}
 }
 
 // poke has the writer look.

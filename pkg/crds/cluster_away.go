@@ -21,7 +21,7 @@ const (
 )
 
 // patience has watches wait for an API server that cannot be reached, or has
-// just come back, instead of failing: an informer tries again after a pause
+// just come back, instead of failing: a reflector tries again after a pause
 // that grows to a minute, and for so long this kind would be as it was while
 // others have changed.
 type patience struct {

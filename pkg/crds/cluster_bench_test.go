@@ -11,27 +11,24 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// fed is a source whose informers are played by the benchmark.
+// fed is a source whose watches are played by the benchmark.
 func fed(b *testing.B) (*ClusterSource, func(client.Object)) {
 	s := &ClusterSource{feeds: clusterFeeds(), snapshot: &Snapshot{}, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1)}
-	handlers := map[string]cache.ResourceEventHandler{}
-	strips := map[string]func(any) (any, error){}
+	feeds := map[string]told{}
 	for _, f := range s.feeds {
-		epoch, _ := f.begin(func() {})
-		f.synced(epoch)
-		handlers[f.gvk.Kind], strips[f.gvk.Kind] = f.handler(epoch, s.poke), f.transform
+		feeds[f.gvk.Kind] = f.begin(func() {}, s.poke)
+		if err := feeds[f.gvk.Kind].Replace(nil, ""); err != nil {
+			b.Fatal(err)
+		}
 	}
 	return s, func(o client.Object) {
 		kind := strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", o), "*v1."), "*v1alpha1.")
-		kept, err := strips[kind](o)
-		if err != nil {
+		if err := feeds[kind].Add(o); err != nil {
 			b.Fatal(err)
 		}
-		handlers[kind].OnAdd(kept, false)
 	}
 }
 
@@ -74,7 +71,7 @@ func benchSlice(namespace, name string, version int) *discoveryv1.EndpointSlice 
 }
 
 // BenchmarkClusterEndpointSlice: one event among 1000 Services with 1000 slices
-// of 10 endpoints and 2000 pods, from the informer's call to the new Snapshot;
+// of 10 endpoints and 2000 pods, from the reflector's call to the new Snapshot;
 // all is the same state from nothing.
 func BenchmarkClusterEndpointSlice(b *testing.B) {
 	fill := func(tell func(client.Object)) {

@@ -28,6 +28,8 @@ func judged[S any, T structOf[S]](gvk schema.GroupVersionKind, resource string, 
 		switch object := in.(type) {
 		case T:
 			return object, nil
+		case *refusal:
+			return object, nil
 		case *unstructured.Unstructured:
 			return judge(gvk, object)
 		}

@@ -12,18 +12,17 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshd-io/meshd/pkg/report"
 )
 
-// feed is one kind on its way from an informer to the Snapshot.
+// feed is one kind on its way from a watch to the Snapshot.
 type feed struct {
 	gvk schema.GroupVersionKind
 	// resource is the kind's name in paths, such as endpointslices.
 	resource string
-	// watch is what the cache is asked for: typed, metadata only, or unstructured.
+	// watch is what the API server is asked for: typed or unstructured.
 	watch    client.Object
 	selector fields.Selector // nil: every object
 	// strip makes what is kept of an object. It may be given what it has made.
@@ -43,14 +42,14 @@ type feed struct {
 
 	mu    sync.Mutex
 	state feedState
-	// epoch counts the informers that the feed has had: what a former one tells does not count.
+	// epoch counts the watches that the feed has had: what a former one tells does not count.
 	epoch  int
-	cancel func() // of this epoch's informer
-	// pending is what the informer has told and the writer has not taken; nil is a deletion.
+	cancel func() // of this epoch's watch
+	// pending is what the watch has told and the writer has not taken; nil is a deletion.
 	pending map[types.NamespacedName]client.Object
-	// gone: nothing of what was known is there any more.
-	gone bool
-	// ended is closed when this epoch's informer has been read or is not wanted any more.
+	// whole: what is not in pending is not there any more.
+	whole bool
+	// ended is closed when everything has been read for this epoch or it is not wanted any more.
 	ended chan struct{}
 }
 
@@ -58,7 +57,7 @@ type feedState int
 
 const (
 	absent  feedState = iota // the API server does not serve the kind
-	reading                  // the informer has not told everything yet
+	reading                  // the watch has not told everything yet
 	live
 )
 
@@ -93,22 +92,13 @@ func compareNames(a, b types.NamespacedName) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-// transform is strip as an informer calls it.
-func (f *feed) transform(in any) (any, error) {
-	switch in.(type) {
-	case toolscache.DeletedFinalStateUnknown, *refusal:
-		return in, nil
-	}
-	return f.strip(in)
-}
-
-// begin starts an epoch, whose informer cancel ends.
-func (f *feed) begin(cancel func()) (epoch int, ended <-chan struct{}) {
+// begin starts an epoch, whose watch cancel ends.
+func (f *feed) begin(cancel, poke func()) told {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.epoch++
-	f.cancel, f.state, f.pending, f.ended = cancel, reading, map[types.NamespacedName]client.Object{}, make(chan struct{})
-	return f.epoch, f.ended
+	f.cancel, f.state, f.pending, f.whole, f.ended = cancel, reading, map[types.NamespacedName]client.Object{}, false, make(chan struct{})
+	return told{feed: f, epoch: f.epoch, poke: poke}
 }
 
 // drop ends the epoch: all objects of the kind are gone.
@@ -123,17 +113,7 @@ func (f *feed) drop() {
 	}
 	f.cancel()
 	f.epoch++
-	f.state, f.pending, f.gone = absent, nil, true
-}
-
-// synced tells that the epoch's informer has told everything that there was.
-func (f *feed) synced(epoch int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.epoch == epoch && f.state == reading {
-		f.state = live
-		close(f.ended)
-	}
+	f.state, f.pending, f.whole = absent, nil, true
 }
 
 // settled is closed when the kind has been read or is not served.
@@ -154,51 +134,28 @@ func (f *feed) absent() bool {
 	return f.state == absent
 }
 
-// handler notes what an informer tells, and never waits for more than the lock.
-func (f *feed) handler(epoch int, poke func()) toolscache.ResourceEventHandler {
-	note := func(told any, object client.Object) {
-		name, err := toolscache.DeletionHandlingObjectToName(told)
-		if err != nil {
-			return // what the informer stores has a name
-		}
-		f.mu.Lock()
-		if f.epoch == epoch {
-			f.pending[types.NamespacedName(name)] = object
-		}
-		f.mu.Unlock()
-		poke()
-	}
-	seen := func(told any) {
-		if object, ok := told.(client.Object); ok {
-			note(told, object)
-		}
-	}
-	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    seen,
-		UpdateFunc: func(_, told any) { seen(told) },
-		DeleteFunc: func(told any) { note(told, nil) },
-	}
-}
-
 // fold takes what is pending into the rows. Nothing is taken before the kind has been read.
 func (f *feed) fold() change {
 	f.mu.Lock()
-	gone := f.gone
-	f.gone = false
 	var pending map[types.NamespacedName]client.Object
-	if f.state == live && len(f.pending) > 0 {
-		pending, f.pending = f.pending, map[types.NamespacedName]client.Object{}
+	whole := false
+	if f.state != reading {
+		pending, f.pending = f.pending, nil
+		whole, f.whole = f.whole, false
 	}
 	f.mu.Unlock()
 
-	var c change
-	if gone && len(f.rows) > 0 {
-		c = change{objects: true, content: true, findings: slices.ContainsFunc(f.rows, func(r row) bool { return r.findings != nil })}
+	switch {
+	case len(f.rows) == 0:
+		return f.fill(pending)
+	case whole && len(pending) == 0:
+		gone := change{objects: true, content: true, findings: slices.ContainsFunc(f.rows, func(r row) bool { return r.findings != nil })}
 		f.rows = nil
+		return gone
+	case whole:
+		f.addGone(pending)
 	}
-	if len(f.rows) == 0 {
-		return c.and(f.fill(pending))
-	}
+	var c change
 	for name, object := range pending {
 		i, known := slices.BinarySearchFunc(f.rows, name, func(r row, n types.NamespacedName) int { return compareNames(r.NamespacedName, n) })
 		switch {
@@ -215,6 +172,15 @@ func (f *feed) fold() change {
 		}
 	}
 	return c
+}
+
+// addGone adds the deletion of each row that is not in all.
+func (f *feed) addGone(all map[types.NamespacedName]client.Object) {
+	for _, r := range f.rows {
+		if _, there := all[r.NamespacedName]; !there {
+			all[r.NamespacedName] = nil
+		}
+	}
 }
 
 // fill makes the first rows.
@@ -303,4 +269,4 @@ func objectsOf[T client.Object](rows []row) []T {
 	return out
 }
 
-var errUnexpected = errors.New("an informer gave an object of another kind")
+var errUnexpected = errors.New("a watch gave an object of another kind")

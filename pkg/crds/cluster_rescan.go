@@ -78,7 +78,7 @@ func (s *ClusterSource) list(ctx context.Context, b *barrier) error {
 		}
 		list := &metav1.PartialObjectMetadataList{}
 		list.SetGroupVersionKind(f.gvk.GroupVersion().WithKind(f.gvk.Kind + "List"))
-		err := s.client.List(ctx, list, &client.ListOptions{FieldSelector: f.selector})
+		err := s.asking.List(ctx, list, &client.ListOptions{FieldSelector: f.selector})
 		switch {
 		case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
 			if err := s.checkGone(ctx); err != nil {

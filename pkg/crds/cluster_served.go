@@ -5,15 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -68,11 +74,8 @@ func (s *ClusterSource) discover(ctx context.Context) error {
 			}
 			served[gv] = resources
 		}
-		if !served[gv][f.resource] {
-			continue
-		}
-		if err := s.start(f); err != nil {
-			return err
+		if served[gv][f.resource] {
+			s.start(f)
 		}
 	}
 	return nil
@@ -94,45 +97,53 @@ func (s *ClusterSource) served(ctx context.Context, gv schema.GroupVersion) (map
 	return out, nil
 }
 
-// start watches a kind that is served, by a cache of its own, so that it can be ended.
-func (s *ClusterSource) start(f *feed) error {
-	var never time.Duration
-	informers, err := cache.New(s.config, cache.Options{
-		HTTPClient: s.watching, Scheme: shared().scheme, Mapper: s.mapper, SyncPeriod: &never,
-		DefaultTransform: f.transform, DefaultFieldSelector: f.selector, DefaultWatchErrorHandler: s.watchFailed(f),
-	})
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
-	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	informer, err := informers.GetInformer(ctx, f.watch, cache.BlockUntilSynced(false))
-	if err != nil {
-		cancel()
-		if meta.IsNoMatchError(err) {
-			return nil // served for a moment only; it stays absent
-		}
-		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
-	}
-	epoch, ended := f.begin(cancel)
-	told, err := informer.AddEventHandler(f.handler(epoch, s.poke))
-	if err != nil {
-		f.drop()
-		return fmt.Errorf("watch %s: %w", f.gvk.Kind, err)
-	}
-	s.running.Go(func() { _ = informers.Start(ctx) }) // fails only when started twice
+const (
+	// againFirst and againAtMost are after how long a watch is tried again that
+	// has ended, as client-go does it; after againReset it is the first time again.
+	againFirst  = 800 * time.Millisecond
+	againAtMost = 30 * time.Second
+	againReset  = 2 * time.Minute
+)
+
+// start watches a kind that is served, until its epoch ends.
+func (s *ClusterSource) start(f *feed) {
+	silent := logr.Discard() // what fails is told by watchFailed
+	ctx, cancel := context.WithCancel(klog.NewContext(s.ctx, silent))
+	told := f.begin(cancel, s.poke)
+	reflector := toolscache.NewReflectorWithOptions(s.lists(f), f.watch, told, toolscache.ReflectorOptions{Logger: &silent, Name: "crds"})
+	failed := s.watchFailed(f)
+	backoff := wait.Backoff{Duration: againFirst, Cap: againAtMost, Steps: math.MaxInt, Factor: 2, Jitter: 1}
 	s.running.Go(func() {
-		select {
-		case <-told.HasSyncedChecker().Done():
-			f.synced(epoch)
-			s.poke()
-		case <-ended:
-		case <-ctx.Done():
-		}
+		_ = backoff.DelayWithReset(clock.RealClock{}, againReset).Until(ctx, true, true, func(ctx context.Context) (bool, error) {
+			if err := reflector.ListAndWatchWithContext(ctx); err != nil {
+				failed(ctx, err)
+			}
+			return false, nil
+		}) // ends with ctx
 	})
-	if epoch > 1 || s.attending.Load() {
+	if told.epoch > 1 || s.attending.Load() {
 		s.log.Info("the API server serves the kind now", "kind", f.gvk.Kind)
 	}
-	return nil
+}
+
+// lists is how a kind is listed and watched.
+func (s *ClusterSource) lists(f *feed) *toolscache.ListWatch {
+	return &toolscache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := f.emptyList()
+			if err != nil {
+				return nil, err
+			}
+			return list, s.watching.List(ctx, list, &client.ListOptions{FieldSelector: f.selector, Limit: o.Limit, Continue: o.Continue, Raw: &o})
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+			list, err := f.emptyList()
+			if err != nil {
+				return nil, err
+			}
+			return s.watching.Watch(ctx, list, &client.ListOptions{FieldSelector: f.selector, Raw: &o})
+		},
+	}
 }
 
 // suspect has the source find out whether a kind is gone.
@@ -157,7 +168,7 @@ func (s *ClusterSource) checkGone(ctx context.Context) error {
 		}
 		definition := &metav1.PartialObjectMetadata{}
 		definition.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
-		err := s.client.Get(ctx, client.ObjectKey{Name: f.resource + "." + f.gvk.Group}, definition)
+		err := s.asking.Get(ctx, client.ObjectKey{Name: f.resource + "." + f.gvk.Group}, definition)
 		switch {
 		case err == nil:
 			continue
@@ -171,16 +182,16 @@ func (s *ClusterSource) checkGone(ctx context.Context) error {
 	return nil
 }
 
-// watchFailed is told of each watch of a kind that has ended. The informer
-// tries again by itself; what is news is told, once a minute.
-func (s *ClusterSource) watchFailed(f *feed) toolscache.WatchErrorHandlerWithContext {
+// watchFailed is told of each list and watch of a kind that has failed, and is
+// tried again. What is news is told, once a minute.
+func (s *ClusterSource) watchFailed(f *feed) func(context.Context, error) {
 	var told string
 	var at time.Time
-	return func(ctx context.Context, _ *toolscache.Reflector, err error) { // never called twice at a time
+	return func(ctx context.Context, err error) {
 		switch {
 		case ctx.Err() != nil, errors.Is(err, io.EOF), apierrors.IsResourceExpired(err), apierrors.IsGone(err):
 			return // watches end, and what they missed is listed
-		case apierrors.IsNotFound(err):
+		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 			s.suspect()
 		}
 		if now := time.Now(); err.Error() != told || now.Sub(at) >= complaintInterval {
