@@ -16,6 +16,9 @@ import (
 
 // Cache has the newest snapshot of every key. It may be used by many goroutines.
 type Cache struct {
+	// snapshots are *Snapshot by scope.Key: whoever sends need not wait for whoever publishes.
+	snapshots sync.Map
+
 	mu     sync.RWMutex
 	keys   map[scope.Key]*entry
 	intern map[string]*interned // by version, which hashes type, name and bytes
@@ -48,12 +51,9 @@ func (c *Cache) Watch(f func(scope.Key)) {
 
 // Snapshot of a key; nil where nothing was published.
 func (c *Cache) Snapshot(key scope.Key) *Snapshot {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if e := c.keys[key]; e != nil {
-		return e.snapshot
-	}
-	return nil
+	s, _ := c.snapshots.Load(key)
+	snapshot, _ := s.(*Snapshot)
+	return snapshot
 }
 
 // Concerned is what of a key's snapshot was made from an object (acks.ProgressOf).
@@ -89,7 +89,7 @@ func (c *Cache) publish(key scope.Key, t Translation, parts []*Translation) {
 	c.load(e, d)
 	c.consistent(e, d)
 	c.commit(e, d)
-	changed := c.settle(e, d.types())
+	changed := c.settle(key, e, d.types())
 	watch := c.watch
 	c.mu.Unlock()
 	if (changed || fresh) && watch != nil {
@@ -102,6 +102,7 @@ func (c *Cache) Remove(key scope.Key) {
 	c.mu.Lock()
 	e := c.keys[key]
 	delete(c.keys, key)
+	c.snapshots.Delete(key)
 	if e != nil {
 		for _, slots := range e.slots {
 			for _, s := range slots {
@@ -121,7 +122,7 @@ func (c *Cache) Remove(key scope.Key) {
 
 // settle makes the snapshot of the slots, of which those of some types have
 // changed, and reports whether it differs for proxies.
-func (c *Cache) settle(e *entry, types map[envoy.Type]bool) bool {
+func (c *Cache) settle(key scope.Key, e *entry, types map[envoy.Type]bool) bool {
 	if e.snapshot != nil && len(types) == 0 {
 		return false
 	}
@@ -146,6 +147,7 @@ func (c *Cache) settle(e *entry, types map[envoy.Type]bool) bool {
 		}
 	}
 	e.snapshot = next
+	c.snapshots.Store(key, next)
 	return changed
 }
 
