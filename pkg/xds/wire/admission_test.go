@@ -102,21 +102,7 @@ func TestMeshdsOwnTime(t *testing.T) {
 
 // TestTurns: what of the time is a client's.
 func TestTurns(t *testing.T) {
-	l, err := smallBuffers().Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	server, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	server, client := socketPair(t)
 	g := newAdmission().tryEnter(server, time.Now())
 	late := func(want bool, what string) {
 		t.Helper()
@@ -156,7 +142,7 @@ func TestTurns(t *testing.T) {
 	g.wait(unix.POLLOUT)
 	late(false, "it can write")
 	written := inBackground(func() {
-		for err == nil {
+		for err := error(nil); err == nil; {
 			_, err = g.Write(make([]byte, chunk))
 		}
 	})

@@ -152,20 +152,7 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 
 // TestSocketKeepsLittle: also what TLS writes by itself is bounded, its answers to new keys.
 func TestSocketKeepsLittle(t *testing.T) {
-	l, err := smallBuffers().Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	server, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server, _ := socketPair(t)
 	s := &socket{Conn: server}
 	defer s.Close()
 	if err := s.eager(func() {}); err != nil {

@@ -106,6 +106,25 @@ func smallBuffers() *net.ListenConfig {
 
 var errRefused = status.Error(codes.PermissionDenied, "not you: 100 % ünwanted\n")
 
+// socketPair is a connection with small buffers, of both ends.
+func socketPair(t *testing.T) (server, client net.Conn) {
+	t.Helper()
+	l, err := smallBuffers().Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return server, client
+}
+
 func (f *served) accept(echo bool) Accept {
 	return func(r *Request) (Handler, error) {
 		p := &peer{served: f, echo: echo, method: r.Method, from: r.From, tls: r.TLS, tx: r.Stream, got: make(chan string, 1<<10), closed: make(chan struct{})}
