@@ -275,18 +275,33 @@ func eventually(t *testing.T, what string, holds func() (bool, string)) {
 	}
 }
 
-// tellState prints what one wants to know of a cluster in which a test has failed.
+// tellState prints what one wants to know of a cluster in which a test has
+// failed, and keeps the logs of a cluster of hack/cluster, which go with it.
 func tellState(t *testing.T) {
-	for _, args := range [][]string{
-		{"get", "pods", "-A", "-o", "wide"},
-		{"get", "events", "-A", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"},
-		{"logs", "-n", "steady", "-l", "app in (load, target)", "--all-containers", "--prefix", "--tail=5", "--max-log-requests=30"},
-		{"logs", "-n", system, "-l", "app.kubernetes.io/component=control-plane", "--prefix", "--tail=60"},
+	kubeconfig := "--kubeconfig=" + os.Getenv("KUBECONFIG")
+	for _, line := range [][]string{
+		{"kubectl", "get", "pods", "-A", "-o", "wide"},
+		{"kubectl", "get", "events", "-A", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"},
+		{"kubectl", "get", "ingresses", "-A", "-o", "yaml"},
+		{"kubectl", "logs", "-n", "steady", "-l", "app in (load, target)", "--all-containers", "--prefix", "--tail=5", "--max-log-requests=30"},
+		{"kubectl", "logs", "-n", system, "-l", "meshd.io/gateway=ingress", "--all-containers", "--prefix", "--tail=20"},
+		{"kubectl", "logs", "-n", system, "-l", "app.kubernetes.io/component=control-plane", "--prefix", "--tail=60"},
+		{"go", "run", "./cmd/meshd", "proxies", kubeconfig},
+		{"go", "run", "./cmd/meshd", "check", kubeconfig},
+		{"go", "run", "./cmd/meshd", "translate", kubeconfig, "--workload=" + system + "/meshd-ingress"},
 	} {
-		out, err := run("", "kubectl", args...)
+		out, err := run("", line[0], line[1:]...)
 		if err != nil {
-			out = err.Error()
+			out += err.Error()
 		}
-		t.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
+		t.Logf("%s\n%s", strings.Join(line, " "), out)
 	}
+	if !local() {
+		return
+	}
+	kept, err := os.MkdirTemp("", "meshd-cluster-log-*")
+	if err == nil {
+		err = os.CopyFS(kept, os.DirFS(filepath.Join(state, "log")))
+	}
+	t.Logf("the cluster's own logs are kept in %s (%v)", kept, err)
 }
