@@ -60,6 +60,7 @@ type ClusterSource struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	stopped chan struct{} // closed when Run has returned
+	silence time.Duration
 
 	wake     chan struct{} // something is pending
 	suspects chan struct{} // a watch has been told that its kind is not there
@@ -83,7 +84,7 @@ func NewClusterSource(config *rest.Config, options ClusterOptions) (*ClusterSour
 	config.QPS = -1 // one list and one watch a kind: the API server's own fairness is enough
 	s := &ClusterSource{
 		log: options.Log, feeds: clusterFeeds(), snapshot: &Snapshot{},
-		stopped: make(chan struct{}), wake: make(chan struct{}, 1), suspects: make(chan struct{}, 1),
+		stopped: make(chan struct{}), silence: silence, wake: make(chan struct{}, 1), suspects: make(chan struct{}, 1),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -132,6 +133,7 @@ func (s *ClusterSource) Load(ctx context.Context) (*Snapshot, []report.Finding, 
 		}
 	}
 	s.running.Go(s.attend)
+	s.running.Go(s.vigil)
 	for _, f := range s.feeds {
 		select {
 		case <-f.settled():

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
@@ -438,4 +439,74 @@ func TestClusterLeavesNothingBehind(t *testing.T) {
 	}
 	// client-go has one pool of connections for all who have the same configuration.
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http/internal/http2.(*ClientConn).readLoop"))
+}
+
+// deaf is a way to the API server on which one kind's first watches fall silent.
+type deaf struct {
+	http.RoundTripper
+	path string
+	// silent from when it is closed.
+	silent chan struct{}
+}
+
+// WrappedRoundTripper is how client-go finds the connections to close.
+func (d *deaf) WrappedRoundTripper() http.RoundTripper { return d.RoundTripper }
+
+func (d *deaf) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := d.RoundTripper.RoundTrip(r)
+	if err != nil || r.URL.Path != d.path || r.URL.Query().Get("watch") == "" {
+		return response, err
+	}
+	select {
+	case <-d.silent: // what comes later is heard
+	default:
+		response.Body = muffled{response.Body, d.silent, r.Context()}
+	}
+	return response, nil
+}
+
+// muffled is a body that loses what comes once it is silent.
+type muffled struct {
+	io.ReadCloser
+	silent <-chan struct{}
+	ctx    context.Context
+}
+
+func (m muffled) Read(b []byte) (int, error) {
+	n, err := m.ReadCloser.Read(b)
+	select {
+	case <-m.silent:
+		<-m.ctx.Done()
+		return 0, m.ctx.Err()
+	default:
+		return n, err
+	}
+}
+
+// TestClusterSilentWatch: a watch that lives and tells nothing any more is found out, and nothing is withdrawn meanwhile.
+func TestClusterSilentWatch(t *testing.T) {
+	c := cluster.Get(t)
+	api, ns := c.Client(t), c.Namespace(t, nil)
+	create(t, api, service(ns, "stays"), service(ns, "goes"))
+	d := &deaf{path: "/api/v1/services", silent: make(chan struct{})}
+	config := rest.CopyConfig(c.Config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { d.RoundTripper = next; return d })
+	k := watchCluster(t, config, func(s *ClusterSource) { s.silence = 400 * time.Millisecond })
+	before, count := k.last()
+	close(d.silent)
+	create(t, api, service(ns, "comes"))
+	remove(t, api, service(ns, "goes"))
+	k.await("what the watch has lost", func(s *Snapshot) bool {
+		now := in(s.Services, ns)
+		return now["comes"] != nil && now["goes"] == nil
+	})
+	_, now := k.now()
+	for _, s := range k.snapshots[count:now] {
+		if in(s.Services, ns)["stays"] != in(before.Services, ns)["stays"] {
+			t.Error("a Service that has not changed was withdrawn or read anew")
+		}
+		if !Same(s.IngressClasses, before.IngressClasses) {
+			t.Error("a kind whose watch tells what there is was read anew")
+		}
+	}
 }

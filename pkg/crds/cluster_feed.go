@@ -45,6 +45,7 @@ type feed struct {
 	// epoch counts the watches that the feed has had: what a former one tells does not count.
 	epoch  int
 	cancel func() // of this epoch's watch
+	newest string // the version up to which it has told everything; "" before
 	// pending is what the watch has told and the writer has not taken; nil is a deletion.
 	pending map[types.NamespacedName]client.Object
 	// whole: what is not in pending is not there any more.
@@ -92,12 +93,19 @@ func compareNames(a, b types.NamespacedName) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-// begin starts an epoch, whose watch cancel ends.
+// begin starts an epoch, whose watch cancel ends; a former one's is ended. What
+// is known stays until the watch has told everything.
 func (f *feed) begin(cancel, poke func()) told {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.state != absent {
+		f.cancel()
+	}
+	if f.state == reading {
+		close(f.ended)
+	}
 	f.epoch++
-	f.cancel, f.state, f.pending, f.whole, f.ended = cancel, reading, map[types.NamespacedName]client.Object{}, false, make(chan struct{})
+	f.cancel, f.newest, f.state, f.pending, f.whole, f.ended = cancel, "", reading, nil, false, make(chan struct{})
 	return told{feed: f, epoch: f.epoch, poke: poke}
 }
 

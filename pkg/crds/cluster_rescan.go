@@ -23,9 +23,12 @@ const relistPause = time.Second
 // to Run's take: it lists the metadata of every kind, and waits until the
 // watches have told all of it. It waits for Run to begin, and fails while the
 // API server cannot be reached. It may not be called from take.
-func (s *ClusterSource) Rescan(ctx context.Context) error {
+func (s *ClusterSource) Rescan(ctx context.Context) error { return s.await(ctx, s.feeds...) }
+
+// await is Rescan of some kinds.
+func (s *ClusterSource) await(ctx context.Context, feeds ...*feed) error {
 	b := &barrier{met: make(chan struct{})}
-	if err := s.list(ctx, b); err != nil {
+	if err := s.list(ctx, b, feeds); err != nil {
 		return fmt.Errorf("rescan: %w", err)
 	}
 	s.mu.Lock()
@@ -44,7 +47,7 @@ func (s *ClusterSource) Rescan(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("rescan: %w", ctx.Err())
 		case <-again.C:
-			if err := s.list(ctx, b); err != nil {
+			if err := s.list(ctx, b, feeds); err != nil {
 				return fmt.Errorf("rescan: %w", err)
 			}
 			s.poke()
@@ -68,16 +71,15 @@ type listing struct {
 }
 
 // list fills a barrier; a further call takes out what has been deleted since.
-func (s *ClusterSource) list(ctx context.Context, b *barrier) error {
+func (s *ClusterSource) list(ctx context.Context, b *barrier, feeds []*feed) error {
 	if err := s.discover(ctx); err != nil {
 		return err
 	}
-	for _, f := range s.feeds {
+	for _, f := range feeds {
 		if f.absent() {
 			continue
 		}
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(f.gvk.GroupVersion().WithKind(f.gvk.Kind + "List"))
+		list := f.metadata()
 		err := s.asking.List(ctx, list, &client.ListOptions{FieldSelector: f.selector})
 		switch {
 		case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):

@@ -69,11 +69,14 @@ func (k *taken) now() (*Snapshot, int) {
 }
 
 // watchCluster runs a source until the end of the test.
-func watchCluster(t testing.TB, config *rest.Config) *taken {
+func watchCluster(t testing.TB, config *rest.Config, change ...func(*ClusterSource)) *taken {
 	t.Helper()
 	source, err := NewClusterSource(config, ClusterOptions{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(source)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if _, _, err := source.Load(ctx); err != nil {

@@ -24,7 +24,7 @@ func (t told) Add(in any) error {
 	if err != nil {
 		return err
 	}
-	t.note(client.ObjectKeyFromObject(object), object)
+	t.note(func() { t.change(object, object) })
 	return nil
 }
 
@@ -37,25 +37,12 @@ func (t told) Delete(in any) error {
 	if !ok {
 		return fmt.Errorf("%s: %w: %T", t.gvk.Kind, errUnexpected, in)
 	}
-	t.note(client.ObjectKeyFromObject(object), nil)
+	t.note(func() { t.change(object, nil) })
 	return nil
 }
 
-// note an object's newest version; nil is its deletion.
-func (t told) note(name types.NamespacedName, object client.Object) {
-	t.mu.Lock()
-	if t.feed.epoch == t.epoch {
-		if t.pending == nil {
-			t.pending = map[types.NamespacedName]client.Object{}
-		}
-		t.pending[name] = object
-	}
-	t.mu.Unlock()
-	t.poke()
-}
-
 // Replace implements toolscache.ReflectorStore: the list is all that there is.
-func (t told) Replace(list []any, _ string) error {
+func (t told) Replace(list []any, version string) error {
 	all := make(map[types.NamespacedName]client.Object, len(list))
 	for _, in := range list {
 		object, err := t.strip(in)
@@ -64,17 +51,38 @@ func (t told) Replace(list []any, _ string) error {
 		}
 		all[client.ObjectKeyFromObject(object)] = object
 	}
-	t.mu.Lock()
-	if t.feed.epoch == t.epoch {
-		t.pending, t.whole = all, true
+	t.note(func() {
+		t.pending, t.whole, t.newest = all, true, version
 		if t.state == reading {
 			t.state = live
 			close(t.ended)
 		}
+	})
+	return nil
+}
+
+// Bookmark implements toolscache.ReflectorBookmarkStore.
+func (t told) Bookmark(version string) error {
+	t.note(func() { t.newest = version })
+	return nil
+}
+
+// change notes an object's newest version; nil is its deletion. The feed's lock is held.
+func (t told) change(of, object client.Object) {
+	if t.pending == nil {
+		t.pending = map[types.NamespacedName]client.Object{}
+	}
+	t.pending[client.ObjectKeyFromObject(of)], t.newest = object, of.GetResourceVersion()
+}
+
+// note what is told, unless it is of an epoch that has ended.
+func (t told) note(what func()) {
+	t.mu.Lock()
+	if t.feed.epoch == t.epoch {
+		what()
 	}
 	t.mu.Unlock()
 	t.poke()
-	return nil
 }
 
 // Resync implements toolscache.ReflectorStore.
