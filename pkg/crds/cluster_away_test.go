@@ -491,7 +491,7 @@ func TestClusterSilentWatch(t *testing.T) {
 	d := &deaf{path: "/api/v1/services", silent: make(chan struct{})}
 	config := rest.CopyConfig(c.Config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { d.RoundTripper = next; return d })
-	k := watchCluster(t, config, func(s *ClusterSource) { s.silence = 400 * time.Millisecond })
+	k := watchCluster(t, config, func(s *ClusterSource) { s.silence = time.Second })
 	before, count := k.last()
 	close(d.silent)
 	create(t, api, service(ns, "comes"))

@@ -2,6 +2,7 @@ package crds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,6 +19,9 @@ import (
 // relistPause is how long Rescan waits for the watches before it looks whether
 // what it waits for is still there.
 const relistPause = time.Second
+
+// errUntold: the API server has objects that the watches have not told of.
+var errUntold = errors.New("not all that there is has been told")
 
 // Rescan returns once all that is in the API server at the call has been given
 // to Run's take: it lists the metadata of every kind, and waits until the
@@ -45,7 +49,7 @@ func (s *ClusterSource) await(ctx context.Context, feeds ...*feed) error {
 		case <-s.stopped:
 			return ErrStopped
 		case <-ctx.Done():
-			return fmt.Errorf("rescan: %w", ctx.Err())
+			return fmt.Errorf("rescan: %w: %w", errUntold, ctx.Err())
 		case <-again.C:
 			if err := s.list(ctx, b, feeds); err != nil {
 				return fmt.Errorf("rescan: %w", err)

@@ -74,8 +74,12 @@ func (s *ClusterSource) discover(ctx context.Context) error {
 			}
 			served[gv] = resources
 		}
-		if served[gv][f.resource] {
-			s.start(f)
+		if !served[gv][f.resource] {
+			continue
+		}
+		s.start(f)
+		if s.attending.Load() {
+			s.log.Info("the API server serves the kind now", "kind", f.gvk.Kind)
 		}
 	}
 	return nil
@@ -121,9 +125,6 @@ func (s *ClusterSource) start(f *feed) {
 			return false, nil
 		}) // ends with ctx
 	})
-	if told.epoch > 1 || s.attending.Load() {
-		s.log.Info("the API server serves the kind now", "kind", f.gvk.Kind)
-	}
 }
 
 // lists is how a kind is listed and watched.

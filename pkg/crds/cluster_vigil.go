@@ -76,5 +76,5 @@ func (f *feed) quiet(version string) bool {
 func (s *ClusterSource) brings(f *feed) bool {
 	ctx, cancel := context.WithTimeout(s.ctx, s.silence/4)
 	defer cancel()
-	return !errors.Is(s.await(ctx, f), context.DeadlineExceeded)
+	return !errors.Is(s.await(ctx, f), errUntold)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/meshd-io/meshd/internal/clock"
@@ -47,16 +48,10 @@ func (r *scaleRun) burst(ctx context.Context, c *child, what string, services []
 		return err
 	}
 	began := time.Now()
-	changes, err := r.write(ctx, services)
+	changes, err := r.writeAll(ctx, services)
 	took := time.Since(began)
 	if err != nil {
 		return err
-	}
-	r.change += burstChanges
-	for i := range changes {
-		if changes[i].At, err = r.world.tidings().of(changes[i].Number); err != nil {
-			return err
-		}
 	}
 	a, err := c.do(order{Do: "burst-end", Burst: &burst{Changes: changes, State: r.world.state()}})
 	if err != nil {
@@ -75,7 +70,41 @@ func (r *scaleRun) burst(ctx context.Context, c *child, what string, services []
 	r.add(what+", after its last write every proxy has the exact state", milliseconds(exact), "ms", "at the latest")
 	r.add(what+", messages to a proxy", float64(after.Messages-before.Messages)/n, "", fmt.Sprintf("with %.0f resources", float64(after.Resources-before.Resources)/n))
 	r.add(what+", CPU of meshd", 100*(after.cpu-before.cpu).Seconds()/(took+exact).Seconds(), "% of a core", "")
-	return nil
+	messages := after.Messages - before.Messages
+	return r.still(c, func() error {
+		return r.leastBurst(ctx, c, what, services, int((after.PlainIn-before.PlainIn)/messages), int((after.PlainOut-before.PlainOut)/messages))
+	})
+}
+
+// still does something while meshd stands still; afterwards every proxy gets what it has missed.
+func (r *scaleRun) still(c *child, do func() error) error {
+	if _, err := c.do(order{Do: "burst"}); err != nil {
+		return err
+	}
+	if err := r.daemon.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	err := errors.Join(do(), r.daemon.signal(syscall.SIGCONT))
+	if err != nil {
+		return err
+	}
+	_, err = c.do(order{Do: "burst-end", Burst: &burst{State: r.world.state()}})
+	return err
+}
+
+// writeAll makes the changes, and says when the source told of each.
+func (r *scaleRun) writeAll(ctx context.Context, services []int) ([]change, error) {
+	changes, err := r.write(ctx, services)
+	if err != nil {
+		return nil, err
+	}
+	r.change += burstChanges
+	for i := range changes {
+		if changes[i].At, err = r.world.tidings().of(changes[i].Number); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
 }
 
 // write makes the changes, each when its time has come or, where the source is slower, as soon as it can be.

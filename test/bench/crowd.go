@@ -44,6 +44,7 @@ type crowd struct {
 	lost        atomic.Int64 // connections that ended later
 	newest      atomic.Pointer[held]
 	floor       *floorClient
+	burstFloor  *burstFloorClient
 	stalled     []*proxy
 
 	mu       sync.Mutex
@@ -140,6 +141,10 @@ func (c *crowd) obey(ctx context.Context, o order, a *answer) (err error) {
 		return c.stall(ctx, o)
 	case "floor":
 		c.floor, err = openFloor(ctx, c.workloads[0].config, o)
+	case "burst-floor":
+		c.burstFloor, err = openBurstFloor(ctx, c.workloads[0].config, o)
+	case "burst-floor-end":
+		a.Latency = c.burstFloor.end(o)
 	case "floor-await":
 		a.At, err = c.floor.await()
 	case "count":

@@ -163,8 +163,10 @@ func (d *daemon) collect(ctx context.Context) error {
 	return err
 }
 
+func (d *daemon) signal(s syscall.Signal) error { return d.cmd.Process.Signal(s) }
+
 func (d *daemon) stop() {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	_ = d.signal(syscall.SIGTERM)
 	_ = d.cmd.Wait() // ended by the signal
 }
 

@@ -29,6 +29,8 @@ func main() {
 			run = beCrowd
 		case "floor":
 			run = func(ctx context.Context) error { return beFloor(ctx, os.Args[2]) }
+		case "burst-floor":
+			run = func(ctx context.Context) error { return beBurstFloor(ctx, os.Args[2]) }
 		}
 	}
 	if err := run(ctx); err != nil {

@@ -45,7 +45,7 @@ const (
 	scaleUsed    = 20               // services that each proxy uses where not all are sent
 	scaleChanges = 60               // one at a time
 	scaleBlock   = 15               // changes, then as many rounds of the floor
-	scaleStalled = 50               // proxies that never read
+	scaleStalled = 200              // proxies that never read: many, since statuses move by megabytes
 	scaleBeside  = scaleStalled + 2 // one more of them, and a new proxy
 	scaleAfter   = 15               // changes beside them
 	scaleIdle    = 10 * time.Second

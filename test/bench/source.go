@@ -130,6 +130,8 @@ type tidings struct {
 	more *sync.Cond
 	at   map[int]int64
 	err  error
+	// follower is told of each change; nil is none.
+	follower func(change int) error
 }
 
 func newTidings() *tidings {
@@ -144,8 +146,13 @@ func (t *tidings) note(s *discoveryv1.EndpointSlice, at int64) {
 	defer t.mu.Unlock()
 	for _, e := range s.Endpoints {
 		for _, a := range e.Addresses {
-			if change := markerOf(a); change > 0 && t.at[change] == 0 {
-				t.at[change] = at
+			change := markerOf(a)
+			if change <= 0 || t.at[change] != 0 {
+				continue
+			}
+			t.at[change] = at
+			if t.follower != nil {
+				t.err = errors.Join(t.err, t.follower(change))
 			}
 		}
 	}
@@ -157,6 +164,12 @@ func (t *tidings) fail(err error) {
 	defer t.mu.Unlock()
 	t.err = err
 	t.more.Broadcast()
+}
+
+func (t *tidings) follow(f func(change int) error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.follower = f
 }
 
 func (t *tidings) forget() {
