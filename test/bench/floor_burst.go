@@ -77,7 +77,7 @@ func beBurstFloor(ctx context.Context, certificate string) error {
 		if err := in.Decode(&change); err != nil {
 			return err
 		}
-		f.newest.Store(change)
+		f.newest.Store(max(change, f.newest.Load())) // several write at a time
 		f.more.Signal()
 	}
 }
