@@ -23,37 +23,13 @@ type floorReady struct {
 
 // beFloor sends a message to every connection for each line on its standard input.
 func beFloor(ctx context.Context, certificate string) error {
-	pair, err := tls.LoadX509KeyPair(certificate, certificate)
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	o, conns, err := acceptFloor(ctx, certificate, in, out)
 	if err != nil {
 		return err
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}
-	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(floorReady{l.Addr().String()}); err != nil {
-		return err
-	}
-	var o order
-	in := json.NewDecoder(os.Stdin)
-	if err := in.Decode(&o); err != nil {
-		return err
-	}
-	conns := make([]net.Conn, 0, o.Proxies)
 	answered := make(chan error, o.Proxies)
-	for len(conns) < o.Proxies {
-		raw, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		c := tls.Server(raw, config)
-		if err := c.HandshakeContext(ctx); err != nil {
-			return err
-		}
-		conns = append(conns, c)
+	for _, c := range conns {
 		go func() {
 			answer := make([]byte, o.Up)
 			for {
@@ -77,6 +53,35 @@ func beFloor(ctx context.Context, certificate string) error {
 			return err
 		}
 	}
+}
+
+// acceptFloor says where it listens, is told how many connections come, and takes them.
+func acceptFloor(ctx context.Context, certificate string, in *json.Decoder, out *json.Encoder) (o order, conns []net.Conn, err error) {
+	pair, err := tls.LoadX509KeyPair(certificate, certificate)
+	if err != nil {
+		return o, nil, err
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return o, nil, err
+	}
+	defer l.Close()
+	if err := errors.Join(out.Encode(floorReady{l.Addr().String()}), in.Decode(&o)); err != nil {
+		return o, nil, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}
+	for len(conns) < o.Proxies {
+		raw, err := l.Accept()
+		if err != nil {
+			return o, nil, err
+		}
+		c := tls.Server(raw, config)
+		if err := c.HandshakeContext(ctx); err != nil {
+			return o, nil, err
+		}
+		conns = append(conns, c)
+	}
+	return o, conns, nil
 }
 
 // floorRound writes with two workers, as meshd does.
@@ -112,20 +117,25 @@ type floorClient struct {
 func openFloor(ctx context.Context, config *tls.Config, o order) (*floorClient, error) {
 	f := &floorClient{proxies: o.Proxies}
 	f.full = sync.NewCond(&f.mu)
+	return f, dialFloor(ctx, config, o, func(c net.Conn) { f.run(c, o) })
+}
+
+// dialFloor opens connections, each with a goroutine of its own.
+func dialFloor(ctx context.Context, config *tls.Config, o order, run func(net.Conn)) error {
 	for range o.Proxies {
 		raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", o.Address)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		own := config.Clone()
 		own.NextProtos = nil
 		c := tls.Client(raw, own)
 		if err := c.HandshakeContext(ctx); err != nil {
-			return nil, err
+			return err
 		}
-		go f.run(c, o)
+		go run(c)
 	}
-	return f, nil
+	return nil
 }
 
 func (f *floorClient) run(c net.Conn, o order) {

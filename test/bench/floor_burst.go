@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,32 +37,14 @@ type burstConn struct {
 
 // beBurstFloor takes changes on its standard input, a line each.
 func beBurstFloor(ctx context.Context, certificate string) error {
-	pair, err := tls.LoadX509KeyPair(certificate, certificate)
-	if err != nil {
-		return err
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer l.Close()
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	var o order
-	if err := errors.Join(out.Encode(floorReady{l.Addr().String()}), in.Decode(&o)); err != nil {
+	o, conns, err := acceptFloor(ctx, certificate, in, out)
+	if err != nil {
 		return err
 	}
 	f := &burstFloor{message: o.Down}
 	f.more.L = &f.mu
-	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}
-	for len(f.conns) < o.Proxies {
-		raw, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		c := tls.Server(raw, config)
-		if err := c.HandshakeContext(ctx); err != nil {
-			return err
-		}
+	for _, c := range conns {
 		b := &burstConn{conn: c, idle: true}
 		f.conns = append(f.conns, b)
 		go f.read(b, o.Up)
@@ -144,20 +125,7 @@ type burstFloorClient struct {
 func openBurstFloor(ctx context.Context, config *tls.Config, o order) (*burstFloorClient, error) {
 	f := &burstFloorClient{have: map[int]int{}}
 	f.moved = sync.NewCond(&f.mu)
-	for range o.Proxies {
-		raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", o.Address)
-		if err != nil {
-			return nil, err
-		}
-		own := config.Clone()
-		own.NextProtos = nil
-		c := tls.Client(raw, own)
-		if err := c.HandshakeContext(ctx); err != nil {
-			return nil, err
-		}
-		go f.run(c, o)
-	}
-	return f, nil
+	return f, dialFloor(ctx, config, o, func(c net.Conn) { f.run(c, o) })
 }
 
 func (f *burstFloorClient) run(c net.Conn, o order) {
@@ -200,23 +168,11 @@ func (f *burstFloorClient) end(o order) *latency {
 // leastBurst is the floor of a burst: the same writes to the same source, messages
 // of down bytes and answers of up.
 func (r *scaleRun) leastBurst(ctx context.Context, c *child, what string, services []int, down, up int) error {
-	server, err := startChild(ctx, "burst-floor", r.certificates[0])
+	server, err := r.startFloor(ctx, c, order{Do: "burst-floor", Proxies: r.proxies, Down: down, Up: up, Change: r.change})
 	if err != nil {
 		return err
 	}
 	defer server.end()
-	var at floorReady
-	o := order{Do: "burst-floor", Proxies: r.proxies, Down: down, Up: up, Change: r.change}
-	if err := errors.Join(server.out.Decode(&at), server.in.Encode(o)); err != nil {
-		return err
-	}
-	o.Address = at.Address
-	if _, err := c.do(o); err != nil {
-		return err
-	}
-	if err := server.out.Decode(&at); err != nil { // it has accepted all
-		return err
-	}
 	before, err := cpuTime(server.cmd.Process.Pid)
 	if err != nil {
 		return err

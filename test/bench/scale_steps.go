@@ -61,10 +61,12 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 		down, up = down+end.PlainIn-before.PlainIn, up+end.PlainOut-before.PlainOut
 		if f == nil {
 			n := int64(scaleBlock * r.proxies)
-			if f, err = r.openFloor(ctx, c, int(down/n), int(up/n)); err != nil {
+			server, err := r.startFloor(ctx, c, order{Do: "floor", Proxies: r.proxies, Down: int(down / n), Up: int(up / n)})
+			if err != nil {
 				return err
 			}
-			defer f.server.end()
+			defer server.end()
+			f = &floorRun{server}
 		}
 		list, used, err := f.rounds(c, scaleBlock)
 		if err != nil {
@@ -91,28 +93,26 @@ func (r *scaleRun) changes(ctx context.Context, c *child) error {
 // floorRun is a floor with its connections open.
 type floorRun struct{ server *child }
 
-func (r *scaleRun) openFloor(ctx context.Context, c *child, down, up int) (*floorRun, error) {
-	server, err := startChild(ctx, "floor", r.certificates[0])
+// startFloor starts a floor's server, the program that the order names, and has the crowd connect to it.
+func (r *scaleRun) startFloor(ctx context.Context, c *child, o order) (*child, error) {
+	server, err := startChild(ctx, o.Do, r.certificates[0])
 	if err != nil {
 		return nil, err
 	}
-	f := &floorRun{server}
 	var at floorReady
-	o := order{Do: "floor", Proxies: r.proxies, Down: down, Up: up}
-	if err := errors.Join(server.out.Decode(&at), server.in.Encode(o)); err != nil {
+	err = errors.Join(server.out.Decode(&at), server.in.Encode(o))
+	if err == nil {
+		o.Address = at.Address
+		_, err = c.do(o)
+	}
+	if err == nil {
+		err = server.out.Decode(&at) // it has accepted all
+	}
+	if err != nil {
 		server.end()
 		return nil, err
 	}
-	o.Address = at.Address
-	if _, err := c.do(o); err != nil {
-		server.end()
-		return nil, err
-	}
-	if err := server.out.Decode(&at); err != nil { // it has accepted all
-		server.end()
-		return nil, err
-	}
-	return f, nil
+	return server, nil
 }
 
 func (f *floorRun) rounds(c *child, count int) (list []time.Duration, cpu time.Duration, err error) {
