@@ -58,7 +58,9 @@ func beBurstFloor(ctx context.Context, certificate string) error {
 		if err := in.Decode(&change); err != nil {
 			return err
 		}
+		f.mu.Lock()                                  // or spread could look before and wait afterwards
 		f.newest.Store(max(change, f.newest.Load())) // several write at a time
+		f.mu.Unlock()
 		f.more.Signal()
 	}
 }
