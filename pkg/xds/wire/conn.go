@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -27,67 +28,56 @@ const (
 	tableSize = 4096
 	// maxHeaders of a stream, in bytes.
 	maxHeaders = 16 << 10
-	// keptFrame is the largest frame whose buffer is kept when no message is incomplete.
-	keptFrame = 4 << 10
 	// maxAhead is how much of a message has room before it has come, in bytes: a length that lies costs no more.
 	maxAhead = 256 << 10
 )
 
-// conn is a connection. Its goroutine reads; whoever sends writes.
+// conn is a connection. Its poller reads; whoever sends writes.
 type conn struct {
 	server *Server
+	poller *poller
 	socket *socket
 	outer  *replay // TLS over socket
-	// The reader's: its framer, whether that has a large buffer, how many streams there were,
-	// and the bytes that the client's window lacks.
-	framer *http2.Framer
-	large  bool
+	// The poller's: the table of the client's headers, the part of a frame that has come,
+	// how many streams there were, and the bytes that the client's window lacks.
+	table  *hpack.Decoder
+	rest   []byte
 	opened int
 	taken  uint32
+	gone   bool
+
+	called bool // of poller.mu
 
 	mu      sync.Mutex
-	last    uint32    // the highest stream; only the reader writes it
+	last    uint32    // the highest stream; only the poller writes it
 	moved   sync.Cond // something was written, or nothing will be
 	closed  bool
 	leaving bool
 	control []byte // frames that are no stream's
 	streams []*Stream
-	told    []*Stream // those of them that leave has ended: they go from streams before the reader has closed them
+	told    []*Stream // those of them that leave has ended: they go from streams before the poller has closed them
 	turn    int
-	window  int64 // bytes that the client takes
-	initial int64 // and of a new stream
+	window  int64       // bytes that the client takes
+	initial int64       // and of a new stream
+	timer   *time.Timer // of the connection's life, then of its grace
 }
 
-func newConn(s *Server, sock *socket, outer *replay) *conn {
-	c := &conn{server: s, socket: sock, outer: outer, window: standardWindow, initial: standardWindow}
+func newConn(s *Server, p *poller, sock *socket, outer *replay) *conn {
+	c := &conn{
+		server: s, poller: p, socket: sock, outer: outer, table: hpack.NewDecoder(tableSize, nil),
+		window: standardWindow, initial: standardWindow}
 	c.moved.L = &c.mu
-	c.newFramer(hpack.NewDecoder(tableSize, nil))
 	return c
 }
 
-// newFramer reads with an empty buffer.
-func (c *conn) newFramer(table *hpack.Decoder) {
-	c.framer, c.large = http2.NewFramer(nil, c.outer), false
-	c.framer.ReadMetaHeaders, c.framer.MaxHeaderListSize = table, maxHeaders
-	c.framer.SetMaxReadFrameSize(chunk)
-	c.framer.SetReuseFrames()
-}
-
-// fail ends the connection at once. c.mu is held.
+// fail ends the connection: nothing is written any more, and the poller lets it go. c.mu is held.
 func (c *conn) fail(err error) {
 	if !c.closed {
 		c.closed = true
 		c.server.log.Debug("connection ended", "from", c.socket.RemoteAddr(), "error", err)
-		c.socket.Close()
 		c.moved.Broadcast()
+		c.poller.call(c)
 	}
-}
-
-// drained: the network takes more.
-func (c *conn) drained() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flush()
 }
 
 // forget leaves out the streams that are gone. c.mu is held.
@@ -103,7 +93,7 @@ func (c *conn) forget() {
 }
 
 // leave tells the client to go elsewhere: its streams end behind what they have
-// to send, and the reader waits for the client to close.
+// to send, and the client is waited for to close.
 func (c *conn) leave(why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,37 +107,97 @@ func (c *conn) leave(why string) {
 		s.end(status.Error(codes.Unavailable, why))
 	}
 	c.flush()
-	if err := c.socket.SetReadDeadline(time.Unix(1, 0)); err != nil { // wakes the reader
-		c.fail(err)
+	c.then(c.server.grace, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fail(errors.New("the client does not go"))
+	})
+	c.poller.call(c) // to close the handlers
+}
+
+// lives lets the client go elsewhere after a time.
+func (c *conn) lives(life time.Duration, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.leaving {
+		c.then(life, func() { c.leave(why) })
 	}
 }
 
-// run reads until the connection ends.
-func (c *conn) run() {
-	err := c.serve()
+// then does something after a time, instead of what was to be done before. c.mu is held.
+func (c *conn) then(after time.Duration, do func()) {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	if !c.closed {
+		c.timer = time.AfterFunc(after, do)
+	}
+}
+
+// ready takes the socket's events (epoll_ctl(2)).
+func (c *conn) ready(events uint32) {
+	if c.gone {
+		return
+	}
+	if events&unix.EPOLLOUT != 0 && c.socket.busy() {
+		c.write()
+	}
+	if events&^unix.EPOLLOUT != 0 {
+		c.socket.ending = events&ends != 0
+		if err := c.read(); err != nil {
+			c.mu.Lock()
+			c.stop(err)
+			c.mu.Unlock()
+		}
+	}
+	c.close()
+}
+
+// write sends what the network did not take before.
+func (c *conn) write() {
+	more, err := c.socket.drain()
 	c.mu.Lock()
-	c.stop(err)
-	left := !c.closed
-	streams := slices.Concat(c.streams, c.told)
+	defer c.mu.Unlock()
+	switch {
+	case err != nil:
+		c.fail(err)
+	case more:
+		c.flush()
+	}
+}
+
+// close closes what has ended: the handlers, and the connection.
+func (c *conn) close() {
+	c.mu.Lock()
+	closed, left := c.closed, c.leaving
+	var streams []*Stream
+	if closed || left {
+		streams = slices.Concat(c.streams, c.told)
+	}
 	c.mu.Unlock()
 	for _, s := range streams {
 		s.close()
 	}
-	if left && c.socket.SetReadDeadline(time.Now().Add(c.server.grace)) == nil {
-		err = c.serve() // windows for what waits; ends with the connection, or at the deadline
+	if closed {
+		c.release()
 	}
+}
+
+// release is the end of a connection.
+func (c *conn) release() {
+	c.gone = true
+	c.poller.remove(c)
+	c.socket.end()
 	c.mu.Lock()
-	c.fail(err)
+	c.then(0, nil)
 	c.mu.Unlock()
+	c.server.ended(c)
 }
 
 // stop: nothing is read any more. A client that has made a mistake is told. c.mu is held.
 func (c *conn) stop(err error) {
 	var mistake http2.ConnectionError
-	switch {
-	case c.leaving:
-		return
-	case errors.As(err, &mistake):
+	if !c.leaving && errors.As(err, &mistake) {
 		c.say(func(f *http2.Framer) error { return f.WriteGoAway(c.last, http2.ErrCode(mistake), nil) })
 		for _, s := range c.streams {
 			s.drop()
@@ -157,7 +207,7 @@ func (c *conn) stop(err error) {
 	c.fail(err)
 }
 
-// close tells the handler. The reader's.
+// close tells the handler. The poller's.
 func (s *Stream) close() {
 	if s.handler != nil {
 		s.handler.Closed()
@@ -165,30 +215,62 @@ func (s *Stream) close() {
 	}
 }
 
-func (c *conn) serve() error {
-	for {
-		f, err := c.framer.ReadFrame()
+// read takes what has come. Who says more than a turn's share is called again.
+func (c *conn) read() error {
+	p := c.poller
+	n := copy(p.said[:], c.rest)
+	c.socket.dry = false
+	for range turnReads {
+		got, err := c.outer.Read(p.said[n:])
+		if got > 0 {
+			if n, err = c.frames(n + got); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, errLater):
+			c.keep(p.said[:n])
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	c.keep(p.said[:n])
+	p.call(c)
+	return nil
+}
+
+// keep what is no frame yet.
+func (c *conn) keep(rest []byte) {
+	if len(rest) == 0 {
+		c.rest = nil
+		return
+	}
+	c.rest = append(c.rest[:0], rest...)
+}
+
+// frames takes the frames of what was read, and gives how much is left of it.
+func (c *conn) frames(n int) (int, error) {
+	p := c.poller
+	end, err := wholeFrames(p.said[:n])
+	if err != nil {
+		return 0, err
+	}
+	p.whole.Reset(p.said[:end])
+	p.framer.ReadMetaHeaders = c.table
+	for p.whole.Len() > 0 {
+		f, err := p.framer.ReadFrame()
 		if err == nil {
 			err = c.frame(f)
 		}
 		if err != nil {
 			if err = c.blame(err); err != nil {
-				return err
+				p.newFramer()
+				return 0, err
 			}
-			continue
-		}
-		c.large = c.large || f.Header().Length > keptFrame
-		if c.large && !c.expects() {
-			c.newFramer(c.framer.ReadMetaHeaders)
 		}
 	}
-}
-
-// expects reports whether a part of a message is still to come.
-func (c *conn) expects() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.streams, func(s *Stream) bool { return len(s.part) > 0 })
+	return copy(p.said[:], p.said[end:n]), nil
 }
 
 // blame ends the stream that a mistake is of; any other error ends the connection.
@@ -245,7 +327,7 @@ func (c *conn) answer(frames func(*http2.Framer) error) {
 	c.flush()
 }
 
-// idle: the client has not opened the stream, or cannot (RFC 9113, 5.1.1). The reader's.
+// idle: the client has not opened the stream, or cannot (RFC 9113, 5.1.1). The poller's.
 func (c *conn) idle(id uint32) bool { return id > c.last || id%2 == 0 }
 
 // stream that is known; nil is one that has ended, or never was.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 )
 
@@ -153,9 +154,17 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 // TestSocketKeepsLittle: also what TLS writes by itself is bounded, its answers to new keys.
 func TestSocketKeepsLittle(t *testing.T) {
 	server, _ := socketPair(t)
-	s := &socket{Conn: server}
-	defer s.Close()
-	if err := s.eager(func() {}); err != nil {
+	p, err := newPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	s := new(socket)
+	if err := s.take(server, p); err != nil {
+		t.Fatal(err)
+	}
+	defer s.end()
+	if err := p.control(unix.EPOLL_CTL_ADD, s.fd, edges); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a write is refused", func() bool {

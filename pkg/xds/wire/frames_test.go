@@ -160,7 +160,11 @@ func TestConnectionErrors(t *testing.T) {
 			for range 8 {
 				c.frame(http2.FrameContinuation, 0, 3, string(headers("x", strings.Repeat("x", 15<<10))))
 			}
-		}, http2.ErrCodeProtocol},
+		}, http2.ErrCodeEnhanceYourCalm},
+		"empty headers without end": {func(c *raw) {
+			c.frame(http2.FrameHeaders, 0, 3, "")
+			c.bytes(strings.Repeat(string(frameOf(http2.FrameContinuation, 0, 3, "")), 2*maxBlock/frameHeader))
+		}, http2.ErrCodeEnhanceYourCalm},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := f.with(t)

@@ -154,7 +154,7 @@ func (z *fuzzed) run(t *testing.T) {
 // gone checks that nothing is left of a connection.
 func (z *fuzzed) gone(t *testing.T) {
 	f := z.server
-	eventually(t, "no goroutine is left", func() bool { return goroutines() <= 1 })
+	eventually(t, "no goroutine is left", func() bool { return goroutines() <= ownGoroutines() })
 	eventually(t, "the connection has ended", func() bool {
 		f.Server.mu.Lock()
 		defer f.Server.mu.Unlock()

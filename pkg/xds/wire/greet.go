@@ -22,8 +22,8 @@ const greetTime = 20 * time.Second
 // errHanded: the connection is another server's now.
 var errHanded = errors.New("handed over")
 
-// begin gives a connection a goroutine. A handshake needs a deep stack, which
-// goes with the goroutine that has made it.
+// begin gives a connection a goroutine until it has a stream. A handshake needs a
+// deep stack, which goes with the goroutine that has made it.
 func (s *Server) begin(raw net.Conn) {
 	greeting := s.admission.enter(raw)
 	s.mu.Lock()
@@ -35,10 +35,9 @@ func (s *Server) begin(raw net.Conn) {
 	}
 	s.raw[raw] = struct{}{}
 	s.connections.Go(func() {
-		c, err := s.greet(greeting)
+		err := s.greet(greeting)
 		s.admission.leave(greeting)
 		if err == nil {
-			s.connections.Go(func() { s.keep(c, raw) })
 			return
 		}
 		s.forget(raw)
@@ -56,26 +55,53 @@ func (s *Server) forget(raw net.Conn) {
 	delete(s.raw, raw)
 }
 
-// keep is a connection with streams, from here to its end.
-func (s *Server) keep(c *conn, raw net.Conn) {
-	s.mu.Lock()
-	s.conns[c] = struct{}{}
-	late := s.stopped
-	s.mu.Unlock()
-	if late { // Drain and Close have not seen it
+// keep gives a connection with streams to a poller.
+func (s *Server) keep(raw net.Conn, sock *socket, outer *replay) error {
+	c, late, err := s.enter(raw, sock, outer)
+	if err != nil {
+		return err
+	}
+	c.answer(func(f *http2.Framer) error { return f.WriteWindowUpdate(0, window-standardWindow) })
+	c.lives(s.life(outer), "the connection is old; the next one shows a new certificate")
+	if late { // Drain has not seen it
 		c.leave(stopping)
 	}
-	end := time.AfterFunc(s.life(c.outer), func() { c.leave("the connection is old; the next one shows a new certificate") })
-	c.run()
-	end.Stop()
+	return nil
+}
+
+// enter has the connection among those that Drain and Close end; late is one that Drain has not seen.
+func (s *Server) enter(raw net.Conn, sock *socket, outer *replay) (c *conn, late bool, err error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false, net.ErrClosed
+	}
+	p := s.pollers[s.turn%len(s.pollers)]
+	s.turn++
+	if err := sock.take(raw, p); err != nil {
+		return nil, false, err
+	}
+	c = newConn(s, p, sock, outer)
+	if err := p.add(c); err != nil {
+		sock.end()
+		return nil, false, err
+	}
 	delete(s.raw, raw)
+	s.conns[c] = struct{}{}
+	s.connections.Add(1)
+	return c, s.stopped, nil
+}
+
+// ended is a connection that is no more.
+func (s *Server) ended(c *conn) {
+	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
 	select {
 	case s.left <- struct{}{}:
 	default:
 	}
+	s.connections.Done()
 }
 
 // life of a connection, with +-10 % so that clients that came together do not come back together.
@@ -88,34 +114,29 @@ func (s *Server) life(c *replay) time.Duration {
 }
 
 // greet makes the handshakes of TLS and HTTP/2, and waits for the first stream.
-func (s *Server) greet(g *greeting) (*conn, error) {
+func (s *Server) greet(g *greeting) error {
 	raw := g.Conn
 	if err := raw.SetDeadline(time.Now().Add(s.hello)); err != nil {
-		return nil, err
+		return err
 	}
 	sock := &socket{Conn: g}
 	outer, err := s.handshake(sock)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	said, method, err := preface(outer)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := raw.SetDeadline(time.Time{}); err != nil {
-		return nil, err
+		return err
 	}
 	sock.Conn = raw // it is greeted
 	if _, own := s.streams[method]; !own {
 		s.forget(raw) // Close is not to end what may be another server's already
-		return nil, s.others.take(&replay{Conn: outer, said: said})
+		return s.others.take(&replay{Conn: outer, said: said})
 	}
-	c := newConn(s, sock, &replay{Conn: outer, said: said[len(http2.ClientPreface):]})
-	if err := sock.eager(c.drained); err != nil {
-		return nil, err
-	}
-	c.answer(func(f *http2.Framer) error { return f.WriteWindowUpdate(0, window-standardWindow) })
-	return c, nil
+	return s.keep(raw, sock, &replay{Conn: outer, said: said[len(http2.ClientPreface):]})
 }
 
 func (s *Server) handshake(sock *socket) (net.Conn, error) {

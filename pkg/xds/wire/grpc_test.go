@@ -50,7 +50,7 @@ func TestLargeMessages(t *testing.T) {
 	c := f.hello(t)
 	c.open(1, holdMethod)
 	p := f.next()
-	for _, size := range []int{chunk, 1, 50 << 10, keptFrame, 300 << 10} {
+	for _, size := range []int{chunk, 1, 50 << 10, 4 << 10, 300 << 10} {
 		m := strings.Repeat("m", size)
 		sent := inBackground(func() { c.say(1, m, "small") })
 		p.gets(m, "small")
@@ -58,42 +58,38 @@ func TestLargeMessages(t *testing.T) {
 	}
 }
 
-// framers is a Handler that tells with which framer its reader reads.
-type framers struct {
+// rests is a Handler that tells how much of a frame its connection keeps.
+type rests struct {
 	tx *Stream
-	at chan *http2.Framer
+	at chan int
 }
 
-func (f framers) Receive([]byte) error {
-	f.at <- f.tx.conn.framer
+func (r rests) Receive([]byte) error {
+	r.at <- cap(r.tx.conn.rest)
 	return nil
 }
 
-func (framers) Closed() {}
+func (rests) Closed() {}
 
-// TestLargeBuffer: it is kept up to the message's end, and not longer.
-func TestLargeBuffer(t *testing.T) {
-	at := make(chan *http2.Framer, 1)
+// TestPartOfAFrame: it is kept up to the frame's end, and not longer.
+func TestPartOfAFrame(t *testing.T) {
+	at := make(chan int, 1)
 	f := serve(t, Config{}, nil, func(s *Server) {
-		s.streams[holdMethod] = func(r *Request) (Handler, error) { return framers{r.Stream, at}, nil }
+		s.streams[holdMethod] = func(r *Request) (Handler, error) { return rests{r.Stream, at}, nil }
 	})
 	c := f.hello(t)
 	c.open(1, holdMethod)
 	c.open(3, holdMethod)
-	large := framed(strings.Repeat("l", 3*chunk-prefixSize))
-	c.do(c.WriteData(1, false, []byte(large[:chunk])))
-	c.say(3, "in between")
-	first := <-at
-	c.do(c.WriteData(1, false, []byte(large[chunk:2*chunk])))
-	c.say(3, "in between")
-	if <-at != first {
-		t.Error("the buffer was dropped inside of a message")
-	}
-	c.do(c.WriteData(1, false, []byte(large[2*chunk:])))
+	large := frameOf(http2.FrameData, 0, 1, framed(strings.Repeat("l", chunk-prefixSize)))
+	c.say(3, "before")
+	<-at
+	c.lives()
+	c.bytes(string(large[:chunk/2]))
+	c.bytes(string(large[chunk/2:]))
 	<-at
 	c.say(3, "behind it")
-	if <-at == first {
-		t.Error("the buffer is kept behind the message")
+	if kept := <-at; kept != 0 {
+		t.Errorf("%d bytes are kept behind the frame", kept)
 	}
 }
 

@@ -158,6 +158,7 @@ type peer struct {
 	tx     *Stream
 	got    chan string
 	closed chan struct{}
+	sent   chan struct{} // closed when the last answer is sent
 
 	busy     atomic.Bool
 	closings atomic.Int32
@@ -179,9 +180,7 @@ func (p *peer) Receive(b []byte) error {
 		return status.Error(codes.InvalidArgument, string(words))
 	}
 	if p.echo {
-		if err := p.tx.Send(nil, bytes.Clone(b)); err != nil && !errors.Is(err, ErrClosed) {
-			p.t.Errorf("Send: %v", err)
-		}
+		p.answer(bytes.Clone(b))
 		return nil
 	}
 	select {
@@ -189,6 +188,32 @@ func (p *peer) Receive(b []byte) error {
 	case <-p.done:
 	}
 	return nil
+}
+
+// answer sends a large message apart, and the small ones behind it as well.
+func (p *peer) answer(b []byte) {
+	before, sent := p.sent, make(chan struct{})
+	p.sent = sent
+	send := func() {
+		defer close(sent)
+		if before != nil {
+			<-before
+		}
+		if err := p.tx.Send(nil, b); err != nil && !errors.Is(err, ErrClosed) {
+			p.t.Errorf("Send: %v", err)
+		}
+	}
+	small := len(b)+prefixSize <= unsent
+	select {
+	case <-before:
+	default:
+		small = small && before == nil
+	}
+	if small {
+		send()
+	} else {
+		go send()
+	}
 }
 
 func (p *peer) Closed() {

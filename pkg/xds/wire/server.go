@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -49,12 +50,16 @@ type Server struct {
 	others      *others
 	admission   *admission
 	connections sync.WaitGroup
+	polling     sync.WaitGroup
 
 	mu       sync.Mutex
 	stopped  bool // no connection is accepted any more
+	closed   bool // nor kept
 	listener net.Listener
-	raw      map[net.Conn]struct{} // all that are not handed over
-	conns    map[*conn]struct{}    // those of them with streams
+	pollers  []*poller
+	turn     int                   // whose the next connection is
+	raw      map[net.Conn]struct{} // those that are greeted
+	conns    map[*conn]struct{}    // those with streams
 	left     chan struct{}         // has a value when one of these has ended
 }
 
@@ -83,12 +88,9 @@ func New(cfg Config) *Server {
 
 // Serve accepts until Drain or Close, which make it return nil.
 func (s *Server) Serve(l net.Listener) error {
-	s.mu.Lock()
-	s.listener = l
-	if s.stopped {
-		l.Close()
+	if err := s.listen(l); err != nil {
+		return err
 	}
-	s.mu.Unlock()
 	for pause := time.Duration(0); ; {
 		raw, err := l.Accept()
 		switch temporary, ok := err.(interface{ Temporary() bool }); {
@@ -105,6 +107,31 @@ func (s *Server) Serve(l net.Listener) error {
 			return fmt.Errorf("accept connections: %w", err)
 		}
 	}
+}
+
+// listen begins to poll, unless the Server is stopped already.
+func (s *Server) listen(l net.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener = l
+	if s.stopped {
+		l.Close()
+		return nil
+	}
+	for range runtime.GOMAXPROCS(0) {
+		p, err := newPoller()
+		if err != nil {
+			l.Close()
+			return err
+		}
+		s.pollers = append(s.pollers, p)
+		s.polling.Go(func() {
+			if err := p.run(); err != nil {
+				s.log.Error("connections are not read any more", "error", err)
+			}
+		})
+	}
+	return nil
 }
 
 func (s *Server) isStopped() bool {
@@ -167,15 +194,24 @@ func (s *Server) Close() {
 	s.stop()
 	s.others.close()
 	s.mu.Lock()
+	s.closed = true
 	for raw := range s.raw {
 		raw.Close()
 	}
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
-	for _, c := range conns { // wakes who waits in Send, readers too
+	for _, c := range conns {
 		c.mu.Lock()
 		c.fail(net.ErrClosed)
 		c.mu.Unlock()
 	}
 	s.connections.Wait()
+	s.mu.Lock()
+	pollers := s.pollers
+	s.pollers = nil
+	s.mu.Unlock()
+	for _, p := range pollers {
+		p.close()
+	}
+	s.polling.Wait()
 }

@@ -25,7 +25,8 @@ type Request struct {
 type Accept func(*Request) (Handler, error)
 
 // Handler takes what a stream's client sends. Its methods are called one at a
-// time, on the connection's goroutine: they must not wait for the network.
+// time, on a goroutine that reads many connections: they must not wait for the
+// network, nor for anything else that takes long.
 type Handler interface {
 	// Receive takes a message, which is its own only until it returns. An error,
 	// with a gRPC status, ends the stream.
@@ -49,9 +50,9 @@ const (
 type Stream struct {
 	conn    *conn
 	id      uint32
-	handler Handler // the reader's; nil once it is closed
+	handler Handler // the poller's; nil once it is closed
 
-	// The reader's: the part of a message that has come, and the bytes that the client's window lacks.
+	// The poller's: the part of a message that has come, and the bytes that the client's window lacks.
 	part  []byte
 	taken uint32
 
@@ -100,7 +101,8 @@ func (m *message) appendTo(out []byte, n int) []byte {
 // Send sends a message of two parts, of which the first may be shared with other
 // streams: neither may change. A message of up to 32 KB never waits for the client
 // or the network, so that Receive may send it; a client that lets 512 KB of them
-// wait is cut off. A larger one waits while more than 32 KB of the stream do.
+// wait is cut off. A larger one waits while more than 32 KB of the stream do, and
+// may not be sent by Receive.
 func (s *Stream) Send(shared, own []byte) error {
 	c := s.conn
 	c.mu.Lock()
