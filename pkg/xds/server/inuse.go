@@ -50,10 +50,12 @@ func (st *stream) subscription() *names {
 // there is none, for now. Envoy does not ask again: it comes once a snapshot has it.
 func (s *Server) Deny(key scope.Key, destinations []netip.AddrPort, why string) {
 	s.mu.Lock()
-	streams := make([]*stream, 0, len(s.byKey[key]))
-	for st := range s.byKey[key] {
-		if st.onDemand {
-			streams = append(streams, st)
+	var streams []*stream
+	if of := s.byKey[key]; of != nil {
+		for st := range of.streams {
+			if st.onDemand {
+				streams = append(streams, st)
+			}
 		}
 	}
 	s.mu.Unlock()

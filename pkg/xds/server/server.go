@@ -78,7 +78,13 @@ type Server struct {
 
 	mu      sync.Mutex
 	proxies map[proxyID]*proxy
-	byKey   map[scope.Key]map[*stream]struct{}
+	byKey   map[scope.Key]*keyed
+}
+
+// keyed is the streams of a key, of which there is one, and the snapshot that they were told of last.
+type keyed struct {
+	streams map[*stream]struct{}
+	told    *cache.Snapshot
 }
 
 // pushWorkers send for all streams.
@@ -90,7 +96,7 @@ func New(cfg Config) *Server {
 		cache: cfg.Cache, keyer: cfg.Keyer, demander: cfg.Demander, recorder: cfg.Recorder,
 		limits: cfg.Limits.withDefaults(), grace: cfg.Grace, log: cfg.Log,
 		bulk:    make(chan struct{}, bulkSlots),
-		proxies: map[proxyID]*proxy{}, byKey: map[scope.Key]map[*stream]struct{}{},
+		proxies: map[proxyID]*proxy{}, byKey: map[scope.Key]*keyed{},
 	}
 	if s.grace == 0 {
 		s.grace = Grace
@@ -119,11 +125,18 @@ func (s *Server) Close() {
 
 // published: a key has another snapshot.
 func (s *Server) published(key scope.Key) {
-	s.recorder.Record(acks.Event{Kind: acks.Published, At: time.Now(), Key: key, Sets: s.cache.Snapshot(key).Sets()})
+	snap := s.cache.Snapshot(key)
+	s.recorder.Record(acks.Event{Kind: acks.Published, At: time.Now(), Key: key, Sets: snap.Sets()})
 	s.mu.Lock()
-	streams := make([]*stream, 0, len(s.byKey[key]))
-	for st := range s.byKey[key] {
-		streams = append(streams, st)
+	var streams []*stream
+	if of := s.byKey[key]; of != nil {
+		changed := changedLanes(of.told, snap)
+		of.told = snap
+		for st := range of.streams {
+			if st.concerned(changed) {
+				streams = append(streams, st)
+			}
+		}
 	}
 	s.mu.Unlock()
 	s.wake(streams...) // together: the workers would fight with each one for the queue
@@ -145,8 +158,8 @@ func (s *Server) Keys() []scope.Key {
 func (s *Server) Rekey() {
 	s.mu.Lock()
 	var streams []*stream
-	for _, set := range s.byKey {
-		for st := range set {
+	for _, of := range s.byKey {
+		for st := range of.streams {
 			streams = append(streams, st)
 		}
 	}
@@ -184,15 +197,19 @@ func (s *Server) rekey(st *stream, key scope.Key) {
 func (s *Server) index(st *stream) {
 	key := st.who().Key
 	if s.byKey[key] == nil {
-		s.byKey[key] = map[*stream]struct{}{}
+		s.byKey[key] = &keyed{streams: map[*stream]struct{}{}}
 	}
-	s.byKey[key][st] = struct{}{}
+	s.byKey[key].streams[st] = struct{}{}
 }
 
 func (s *Server) unindex(st *stream) {
 	key := st.who().Key
-	delete(s.byKey[key], st)
-	if len(s.byKey[key]) == 0 {
+	of := s.byKey[key]
+	if of == nil {
+		return
+	}
+	delete(of.streams, st)
+	if len(of.streams) == 0 {
 		delete(s.byKey, key)
 	}
 }

@@ -31,6 +31,8 @@ type stream struct {
 	replaced atomic.Bool
 	// waiting: this on-demand stream's answers wait for acknowledgements on the ADS stream.
 	waiting atomic.Bool
+	// flights are the lanes with a response that was not acknowledged after the last step.
+	flights atomic.Uint32
 	proxyIs atomic.Pointer[acks.Proxy]
 	proxy   *proxy
 
@@ -213,6 +215,7 @@ func (st *stream) step() (message, bool, int) {
 	m, ok := st.session.next()
 	unacknowledged := st.session.unacknowledged
 	st.waiting.Store(st.session.waiting)
+	st.flights.Store(uint32(st.session.flights()))
 	fx := st.session.take()
 	st.mu.Unlock()
 	if ok {
