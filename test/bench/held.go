@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshd-io/meshd/pkg/xds/envoy"
@@ -54,7 +56,8 @@ func (p *held) String() string {
 // step is what one response does to a proxy that holds something.
 type step struct {
 	next      *held
-	answer    []byte // gRPC messages: the acknowledgement, then what is asked for next
+	typeURL   string // of the response
+	asks      []byte // the gRPC message of what is asked for next; nil is nothing
 	resources int
 	moves     []move
 	moved     bool // the newest marker
@@ -77,7 +80,7 @@ type holder struct {
 type stepKey struct {
 	held    uint64
 	gate    bool
-	message uint64
+	content uint64 // of the response
 }
 
 // maxSteps bounds the memory of a holder.
@@ -90,15 +93,49 @@ func newHolder(account string, destinations []netip.AddrPort, assignments int) *
 	}
 }
 
-// take gives what a response does; it keeps nothing of message.
-func (h *holder) take(from *held, gate bool, message []byte) (step, error) {
-	k := stepKey{from.id, gate, maphash.Bytes(h.seed, message)}
+// take gives what a response does, and the answer to it: gRPC messages, the
+// acknowledgement first. It keeps nothing of message.
+func (h *holder) take(from *held, gate bool, message []byte) (step, []byte, error) {
+	content, nonce, err := h.digest(message)
+	if err != nil {
+		return step{}, nil, err
+	}
+	s, err := h.step(from, stepKey{from.id, gate, content}, message)
+	if err != nil {
+		return step{}, nil, err
+	}
+	answer, err := encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: s.typeURL, ResponseNonce: nonce})
+	return s, append(answer, s.asks...), err
+}
+
+// digest is a hash of a response but for its nonce, which counts the responses of a stream: streams
+// that have received more or fewer before take the same step.
+func (h *holder) digest(message []byte) (content uint64, nonce string, err error) {
+	const field = 5 // DeltaDiscoveryResponse.nonce
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeField(message)
+		if n < 0 {
+			return 0, "", protowire.ParseError(n)
+		}
+		if number == field && kind == protowire.BytesType {
+			_, _, tag := protowire.ConsumeTag(message)
+			value, _ := protowire.ConsumeString(message[tag:n])
+			nonce = value
+		} else {
+			content = bits.RotateLeft64(content, 1) ^ maphash.Bytes(h.seed, message[:n])
+		}
+		message = message[n:]
+	}
+	return content, nonce, nil
+}
+
+func (h *holder) step(from *held, k stepKey, message []byte) (step, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s, ok := h.steps[k]; ok {
 		return s, nil
 	}
-	s, err := h.compute(from, gate, message)
+	s, err := h.compute(from, k.gate, message)
 	if err != nil {
 		return step{}, err
 	}
@@ -127,7 +164,7 @@ func (h *holder) compute(from *held, gate bool, message []byte) (step, error) {
 		to.versions, to.asked = map[envoy.Type]table[string]{}, map[envoy.Type][]string{}
 	}
 	versions, endpoints := from.versions[typ].change(), from.endpoints.change()
-	out := step{next: to, resources: len(resp.GetResources())}
+	out := step{next: to, typeURL: resp.GetTypeUrl(), resources: len(resp.GetResources())}
 	var of envoy.Type
 	var names []string
 	for _, r := range resp.GetResources() {
@@ -164,19 +201,17 @@ func (h *holder) compute(from *held, gate bool, message []byte) (step, error) {
 		}
 	}
 	to.versions[typ], to.endpoints = versions.table, endpoints.table
-	requests := []*discoveryv3.DeltaDiscoveryRequest{{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}}
+	var err error
 	fresh := without(names, to.asked[of])
 	if len(fresh) > 0 {
 		for _, name := range fresh {
 			to.id ^= h.sum(of, name, "asked")
 		}
 		to.asked[of] = slices.Sorted(slices.Values(slices.Concat(to.asked[of], fresh)))
-		requests = append(requests, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(of), ResourceNamesSubscribe: fresh})
+		out.asks, err = encode(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: string(of), ResourceNamesSubscribe: fresh})
 	}
 	to.settled = from.settled && len(fresh)+len(resp.GetRemovedResources()) == 0 || h.settled(to)
 	out.moved = to.marker > from.marker
-	var err error
-	out.answer, err = encode(requests...)
 	return out, err
 }
 

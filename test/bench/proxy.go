@@ -226,13 +226,13 @@ func (p *proxy) data(f *http2.DataFrame) error {
 			return nil
 		}
 		at := now()
-		s, err := p.workload.holder.take(p.held, f.StreamID == gateStream, raw[5:size])
+		s, answer, err := p.workload.holder.take(p.held, f.StreamID == gateStream, raw[5:size])
 		if err != nil {
 			return err
 		}
 		p.held = s.next
 		p.crowd.took(p, s, at)
-		if err := p.send(f.StreamID, s.answer); err != nil {
+		if err := p.send(f.StreamID, answer); err != nil {
 			return err
 		}
 		part.Next(size)
