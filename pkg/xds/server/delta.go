@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/meshd-io/meshd/pkg/xds/cache"
@@ -32,12 +33,47 @@ func (s *session) delta(l *lane, cur *cache.Set) delta {
 		k.heldSub = l.heldSub.id
 	}
 	return s.shared.memo.get(k, func() delta {
-		d := s.compare(l, cur)
+		d := s.between(l, cur)
 		if len(d.add) > 0 {
 			d.body = newBody(url(l.typ), d.add, nil)
 		}
 		return d
 	})
+}
+
+// between compares for a client without exceptions. One that wants what it has wanted before has
+// to be told what differs between two sets, which have in common all that has not changed.
+func (s *session) between(l *lane, cur *cache.Set) delta {
+	if l.heldSub != l.sub {
+		return s.compare(l, cur)
+	}
+	var d delta
+	before, after := l.held.Items(), cur.Items()
+	for len(before)+len(after) > 0 {
+		order := 0
+		switch {
+		case len(before) == 0:
+			order = 1
+		case len(after) == 0:
+			order = -1
+		case before[0] != after[0]:
+			order = strings.Compare(before[0].Name, after[0].Name)
+		}
+		switch {
+		case order < 0 && l.sub.has(before[0].Name) && !cur.Withheld(before[0].Name):
+			d.removed = append(d.removed, before[0].Name)
+		case order > 0 && l.sub.has(after[0].Name),
+			order == 0 && before[0].Version != after[0].Version && l.sub.has(after[0].Name):
+			d.add = append(d.add, after[0])
+		}
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			after = after[1:]
+		}
+	}
+	return d
 }
 
 func (s *session) compare(l *lane, cur *cache.Set) delta {

@@ -189,7 +189,9 @@ func (c *conn) release() {
 	c.poller.remove(c)
 	c.socket.end()
 	c.mu.Lock()
-	c.then(0, nil)
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	c.mu.Unlock()
 	c.server.ended(c)
 }
