@@ -31,10 +31,10 @@ func (s *session) flights() (in lanes) {
 // changes come faster than acknowledgements most streams wait for one, and take the newest
 // snapshot when it comes.
 //
-// A step that has begun, or is to begin, may not have seen the snapshot, or will have:
-// who begins after this was called finds it in the cache. Otherwise the last step was the
-// last to move the session: on an ADS stream nothing of a lane in flight is sent, and what
-// follows it waits as well; an on-demand stream that waits for no other has but its own lane.
+// While a step is pending it may have taken the snapshot before from the cache; one that begins
+// from now on takes this one. Where none is, the session stands as the last step has left it: on
+// an ADS stream nothing of a lane in flight is sent, and what follows it waits as well; an
+// on-demand stream has but its own lane, as long as it waits for nothing on the other.
 func (st *stream) concerned(changed lanes) bool {
 	switch {
 	case st.pending.Load() > 0:
