@@ -66,6 +66,7 @@ type Authority struct {
 	waiting   *signer             // its roots are in the bundle; it signs after Promote
 	former    []*x509.Certificate // roots that stay trusted
 	roots     []*x509.Certificate // the bundle: those of current, waiting and former; replaced, never changed
+	bundle    string              // roots in PEM
 	issuer    Pair                // current's own, or current itself
 	servers   map[serverName]*serverCertificate
 	// changed is closed and replaced when any of the above changes, so that Run looks at its times again.
@@ -293,7 +294,11 @@ func (a *Authority) Roots() []*x509.Certificate {
 }
 
 // Bundle is Roots in PEM.
-func (a *Authority) Bundle() string { return encodePEM(a.Roots()) }
+func (a *Authority) Bundle() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bundle
+}
 
 // Issuer is the certificate that signs now.
 func (a *Authority) Issuer() *x509.Certificate {

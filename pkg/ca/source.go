@@ -222,7 +222,7 @@ func (a *Authority) announce() {
 	add(a.former)
 	// One order for all replicas, whichever of them has promoted: equal trust is equal bytes.
 	slices.SortFunc(roots, func(x, y *x509.Certificate) int { return bytes.Compare(x.Raw, y.Raw) })
-	a.roots = roots
+	a.roots, a.bundle = roots, encodePEM(roots)
 	close(a.changed)
 	a.changed = make(chan struct{})
 }

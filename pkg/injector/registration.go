@@ -127,8 +127,12 @@ func (r *Registration) keep(ctx context.Context, live *admissionregistrationv1.M
 		return nil
 	}
 	system := Config{SystemNamespace: r.SystemNamespace}.withDefaults().SystemNamespace
-	wanted, differs, err := registrationFor(live, bundle, r.OptOut(), system)
-	if err != nil || !differs {
+	byDefault, differs := registrationOf(live, bundle, r.OptOut(), system)
+	if !differs { // as after nearly every change of the cluster
+		return nil
+	}
+	wanted, err := registrationFor(live, bundle, byDefault)
+	if err != nil {
 		return err
 	}
 	now, err := r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Apply(ctx, wanted,
@@ -141,13 +145,12 @@ func (r *Registration) keep(ctx context.Context, live *admissionregistrationv1.M
 	return nil
 }
 
-// registrationFor is what meshd owns of a configuration: the bundle of every
-// entry, and the whole of DefaultEntry under optOut. differs: live has it otherwise.
-func registrationFor(live *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte, optOut bool, system string) (
-	wanted *admissionapply.MutatingWebhookConfigurationApplyConfiguration, differs bool, err error,
+// registrationOf is the DefaultEntry that a configuration is to have, nil for none, and
+// whether live differs from that or from the bundle.
+func registrationOf(live *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte, optOut bool, system string) (
+	byDefault *admissionregistrationv1.MutatingWebhook, differs bool,
 ) {
-	wanted = admissionapply.MutatingWebhookConfiguration(live.Name)
-	var old, byDefault *admissionregistrationv1.MutatingWebhook
+	var old *admissionregistrationv1.MutatingWebhook
 	for i := range live.Webhooks {
 		entry := &live.Webhooks[i]
 		if entry.Name == DefaultEntry {
@@ -158,21 +161,30 @@ func registrationFor(live *admissionregistrationv1.MutatingWebhookConfiguration,
 			byDefault = defaultEntry(entry, bundle, system)
 		}
 		differs = differs || !bytes.Equal(entry.ClientConfig.CABundle, bundle)
-		wanted.WithWebhooks(admissionapply.MutatingWebhook().WithName(entry.Name).
-			WithClientConfig(admissionapply.WebhookClientConfig().WithCABundle(bundle...)))
 	}
-	switch {
-	case byDefault != nil:
-		differs = differs || old == nil || !equality.Semantic.DeepEqual(old, byDefault)
+	return byDefault, differs || !equality.Semantic.DeepEqual(old, byDefault)
+}
+
+// registrationFor is what meshd owns of a configuration: the bundle of every
+// entry, and the whole of DefaultEntry if there is to be one.
+func registrationFor(live *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte, byDefault *admissionregistrationv1.MutatingWebhook) (
+	*admissionapply.MutatingWebhookConfigurationApplyConfiguration, error,
+) {
+	wanted := admissionapply.MutatingWebhookConfiguration(live.Name)
+	for i := range live.Webhooks {
+		if name := live.Webhooks[i].Name; name != DefaultEntry {
+			wanted.WithWebhooks(admissionapply.MutatingWebhook().WithName(name).
+				WithClientConfig(admissionapply.WebhookClientConfig().WithCABundle(bundle...)))
+		}
+	}
+	if byDefault != nil {
 		var entry admissionapply.MutatingWebhookApplyConfiguration
 		if err := convert(byDefault, &entry); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		wanted.WithWebhooks(&entry)
-	case old != nil:
-		differs = true
 	}
-	return wanted, differs, nil
+	return wanted, nil
 }
 
 // defaultEntry asks about the namespaces whose label decides nothing, as the

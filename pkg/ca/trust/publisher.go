@@ -161,6 +161,7 @@ func (p *Publisher) watch() (cache.Cache, error) {
 	seen, err := cache.New(p.config, cache.Options{
 		Scheme: p.client.Scheme(), Mapper: p.client.RESTMapper(), ByObject: watched,
 		DefaultTransform: cache.TransformStripManagedFields(), ReaderFailOnMissingInformer: true,
+		DefaultUnsafeDisableDeepCopy: new(true), // they are compared, after every change of the cluster, and never written into
 	})
 	if err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
