@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
 	"sync"
 
@@ -24,12 +23,15 @@ type Cache struct {
 	intern map[string]*interned // by version, which hashes type, name and bytes
 	ids    map[string]*setID    // by set version
 	nextID uint64
+	text   []byte // a set's versions while it is made, kept for the next
 	watch  func(scope.Key)
 }
 
 // entry is a key's state. Its slots are the memory behind the snapshot.
 type entry struct {
-	slots    map[envoy.Type]map[string]*slot
+	slots map[envoy.Type]map[string]*slot
+	// order has a type's slots, sorted by name; none while names come and go.
+	order    map[envoy.Type][]*slot
 	snapshot *Snapshot
 	// translation is the newest; parts are what it was put together from, if it was.
 	translation Translation
@@ -80,7 +82,7 @@ func (c *Cache) publish(key scope.Key, t Translation, parts []*Translation) {
 	c.mu.Lock()
 	e := c.keys[key]
 	if e == nil {
-		e = &entry{slots: map[envoy.Type]map[string]*slot{}}
+		e = &entry{slots: map[envoy.Type]map[string]*slot{}, order: map[envoy.Type][]*slot{}}
 		c.keys[key] = e
 	}
 	fresh := e.snapshot == nil
@@ -135,8 +137,7 @@ func (c *Cache) settle(key scope.Key, e *entry, types map[envoy.Type]bool) bool 
 		old := next.sets[t]
 		delete(next.sets, t)
 		if len(e.slots[t]) > 0 {
-			set := newSet(t, e.slots[t], e.translation[t])
-			set.ID = c.idOf(set.Version)
+			set := c.newSet(t, e.sorted(t))
 			next.sets[t] = set
 			changed = changed || old == nil || old.Version != set.Version
 		} else {
@@ -151,31 +152,41 @@ func (c *Cache) settle(key scope.Key, e *entry, types map[envoy.Type]bool) bool 
 	return changed
 }
 
-// newSet is of the slots of a type, in the order of the translation that has filled them.
-func newSet(t envoy.Type, slots map[string]*slot, order []*Checked) *Set {
-	set := &Set{typ: t, items: make([]*Item, 0, len(order))}
-	h := sha256.New()
-	for i, r := range order {
-		name := r.name
-		if i > 0 && order[i-1].name == name {
-			continue
+// sorted are a type's slots.
+func (e *entry) sorted(t envoy.Type) []*slot {
+	if e.order[t] == nil {
+		for i, r := range e.translation[t] {
+			if i == 0 || e.translation[t][i-1].name != r.name {
+				e.order[t] = append(e.order[t], e.slots[t][r.name])
+			}
 		}
-		it, aside := slots[name].effective()
+	}
+	return e.order[t]
+}
+
+// newSet is of the slots of a type, sorted by name.
+func (c *Cache) newSet(t envoy.Type, slots []*slot) *Set {
+	set := &Set{typ: t, items: make([]*Item, 0, len(slots))}
+	c.text = c.text[:0]
+	for _, s := range slots {
+		it, aside := s.effective()
 		if it != nil {
 			set.items = append(set.items, it)
-			_, _ = io.WriteString(h, it.Version)
+			c.text = append(c.text, it.Version...)
 		}
 		if aside != nil {
 			if set.aside == nil {
 				set.aside = map[string]Aside{}
 			}
-			set.aside[name] = *aside
+			set.aside[s.name] = *aside
 			if it == nil {
-				set.withheld = append(set.withheld, name)
+				set.withheld = append(set.withheld, s.name)
 			}
-			fmt.Fprintf(h, " aside %q %s ", name, aside.Version)
+			c.text = fmt.Appendf(c.text, " aside %q %s ", s.name, aside.Version)
 		}
 	}
-	set.Version = hex.EncodeToString(h.Sum(nil)[:versionBytes])
+	sum := sha256.Sum256(c.text)
+	set.Version = hex.EncodeToString(sum[:versionBytes])
+	set.ID = c.idOf(set.Version)
 	return set
 }

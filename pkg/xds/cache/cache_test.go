@@ -306,3 +306,25 @@ func BenchmarkPublishOfOneChange(b *testing.B) {
 		c.Publish(key("x"), two[i%2])
 	}
 }
+
+// BenchmarkPublishPartsOfOneChange is of 1000 parts of which one has another assignment.
+func BenchmarkPublishPartsOfOneChange(b *testing.B) {
+	c := New()
+	part := func(i int, ip string) *Translation {
+		name := fmt.Sprintf("out|shop/%04d|80", i)
+		t := c.Check(envoy.Resources{envoy.ClusterType: {cluster(name, 1)}, envoy.EndpointType: {endpoints(name, ip)}})
+		return &t
+	}
+	var parts []*Translation
+	for i := range 1000 {
+		parts = append(parts, part(i, "10.0.0.1"))
+	}
+	two := []*Translation{part(7, "10.0.0.2"), part(7, "10.0.0.3")}
+	c.PublishParts(key("x"), parts)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		parts = slices.Clone(parts)
+		parts[7] = two[i%2]
+		c.PublishParts(key("x"), parts)
+	}
+}

@@ -52,8 +52,14 @@ func sameList(a, b []*Checked) bool {
 
 // compare walks through two lists that are sorted by name.
 func compare(before, after []*Checked) (put []*Checked, gone []string) {
+	var last *Checked // that both have
 	for len(before) > 0 {
 		switch {
+		case len(after) > 0 && before[0] == after[0]:
+			last, before = before[0], before[1:]
+		case last != nil && before[0].name == last.name: // there had been two
+			before = before[1:]
+			continue
 		case len(after) == 0 || before[0].name < after[0].name:
 			gone = append(gone, before[0].name)
 			before = before[1:]

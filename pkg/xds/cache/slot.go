@@ -15,6 +15,7 @@ const keptGood = 2
 
 // slot is one name of a key: what is wanted, and what is known of its versions.
 type slot struct {
+	name string
 	// candidate is of the translation that is being published.
 	candidate *Item
 	wanted    *Item // the newest that has passed the gate; nil is none
@@ -37,8 +38,9 @@ func (c *Cache) load(e *entry, d difference) {
 		for i, r := range list {
 			s := slots[r.name]
 			if s == nil {
-				s = &slot{}
+				s = &slot{name: r.name}
 				slots[r.name] = s
+				delete(e.order, t)
 			}
 			if i > 0 && list[i-1].name == r.name {
 				s.failed = &Aside{Message: "two resources have this name", Origins: r.origins}
@@ -52,6 +54,7 @@ func (c *Cache) load(e *entry, d difference) {
 			if s := e.slots[t][name]; s != nil {
 				c.empty(s)
 				delete(e.slots[t], name)
+				delete(e.order, t)
 			}
 		}
 		if len(e.slots[t]) == 0 {

@@ -36,13 +36,18 @@ type Publisher struct {
 	findings  []report.Finding
 }
 
-// part names a part of a translation that keys share.
+// part names the part of a translation that is a sidecar's destination; keys share it.
 type part struct {
-	address        netip.AddrPort   // of a sidecar's destination
-	backend        model.BackendRef // of a gateway
+	address        netip.AddrPort
 	podCertificate bool
 	// client is the namespace that has routes of its own to the destination; "" is any other.
 	client string
+}
+
+// behind names the part that is a gateway's backend.
+type behind struct {
+	backend        model.BackendRef
+	podCertificate bool
 }
 
 // place is an address as the clients of a namespace see it; "" are those without routes of their own.
@@ -93,16 +98,17 @@ func (p *Publisher) translations() {
 	}
 	frames := p.frames(destination)
 	parts := memo.NewTable(p.graph, func(r *memo.Run, of part) (*cache.Translation, bool) {
-		if of.address.IsValid() {
-			return p.filled(read(r, frames, of), destination(r, of)), true
-		}
+		return p.filled(read(r, frames, of), destination(r, of)), true
+	})
+	parts.Compare(never)
+	behinds := memo.NewTable(p.graph, func(r *memo.Run, of behind) (*cache.Translation, bool) {
 		b, ok := backends.Get(r, of.backend)
 		if !ok {
 			return nil, false
 		}
 		return p.check(envoy.Backend(b, of.podCertificate)), true
 	})
-	parts.Compare(never)
+	behinds.Compare(never)
 	addresses := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) (scope.Demand, bool) {
 		d, ok := p.demand.Get(r, key)
 		if s, _ := p.settings.Get(r, struct{}{}); s.ScopeAll {
@@ -123,13 +129,15 @@ func (p *Publisher) translations() {
 		if _, ok := p.demand.Get(r, key); !ok {
 			return nil, false
 		}
-		all := []*cache.Translation{read(r, bases, key)}
+		demanded, backends := read(r, addresses, key), read(r, views, key).Backends
+		all := make([]*cache.Translation, 0, 1+demanded.Len()+len(backends))
+		all = append(all, read(r, bases, key))
 		client := p.clients(r, key.Namespace)
-		for a := range read(r, addresses, key).All() {
-			all = append(all, read(r, parts, part{address: a, podCertificate: key.PodCertificate, client: client(a)}))
+		for a := range demanded.All() {
+			all = append(all, read(r, parts, part{a, key.PodCertificate, client(a)}))
 		}
-		for _, b := range read(r, views, key).Backends {
-			all = append(all, read(r, parts, part{backend: b.Ref, podCertificate: key.PodCertificate}))
+		for _, b := range backends {
+			all = append(all, read(r, behinds, behind{b.Ref, key.PodCertificate}))
 		}
 		return all, true
 	})
