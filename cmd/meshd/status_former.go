@@ -41,21 +41,36 @@ type revision struct {
 // made is what was made from one object, by the keys of live proxies that have it.
 type made struct {
 	keys []scope.Key // of all live proxies
-	by   []madeBy
+	by   []madeBy    // one key after another
 }
 
+// madeBy is of one type.
 type madeBy struct {
 	key       int // place in made.keys
 	resources []acks.Resource
 }
 
-// all are the resources, with the places of the keys.
+// all are the resources, with the places of the keys, each once. The lists are lent until the next one.
 func (m made) all() iter.Seq2[int, []acks.Resource] {
 	return func(yield func(int, []acks.Resource) bool) {
-		for _, by := range m.by {
-			if !yield(by.key, by.resources) {
+		var several []acks.Resource
+		for by := m.by; len(by) > 0; {
+			n := 1 // types of the first key
+			for n < len(by) && by[n].key == by[0].key {
+				n++
+			}
+			resources := by[0].resources
+			if n > 1 {
+				several = several[:0]
+				for _, one := range by[:n] {
+					several = append(several, one.resources...)
+				}
+				resources = several
+			}
+			if !yield(by[0].key, resources) {
 				return
 			}
+			by = by[n:]
 		}
 	}
 }
@@ -71,12 +86,7 @@ func lookAt(ledger acks.Ledger, c *cache.Cache) *look {
 	l := &look{ledger: ledger, cache: c, objects: map[report.Object][]madeBy{}}
 	for key := range ledger.Keys() {
 		for o, rs := range c.Snapshot(ledger.Keys()[key]).Objects() {
-			by := l.objects[o]
-			if last := len(by) - 1; last >= 0 && by[last].key == key {
-				by[last].resources = slices.Concat(by[last].resources, rs)
-				continue
-			}
-			l.objects[o] = append(by, madeBy{key, rs})
+			l.objects[o] = append(l.objects[o], madeBy{key, rs})
 		}
 	}
 	return l
@@ -120,7 +130,7 @@ func (l *look) withFormer(now made, before map[scope.Key][]envoy.Ref) iter.Seq2[
 	return func(yield func(int, []acks.Resource) bool) {
 		current := map[int][]acks.Resource{}
 		for i, rs := range now.all() {
-			current[i] = rs
+			current[i] = slices.Clone(rs)
 		}
 		for i, key := range now.keys {
 			if !yield(i, slices.Concat(current[i], left(before[key], current[i], l.cache.Snapshot(key)))) {

@@ -2,12 +2,13 @@ package status
 
 import "time"
 
-// shortestLook, longestLook and lookShare bound what looking costs: it is done
-// at most so often, and for a tenth of the time at most.
+// These bound what looking costs: it is done at most so often, for a thirtieth of the time where
+// that leaves no more than a second between two looks, and for a tenth at most.
 const (
 	shortestLook = 100 * time.Millisecond
 	longestLook  = time.Second
-	lookShare    = 10
+	lookShare    = 30
+	greatShare   = 10
 )
 
 // Pace (the zero value is ready to use) says how often to look at how far
@@ -26,5 +27,6 @@ func (p *Pace) Next(began time.Time, news bool) time.Time {
 	if news || quiet {
 		p.pause = shortestLook
 	}
-	return began.Add(max(p.pause, lookShare*time.Since(began)))
+	took := time.Since(began)
+	return began.Add(max(p.pause, greatShare*took, min(lookShare*took, longestLook)))
 }
