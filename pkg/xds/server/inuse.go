@@ -52,7 +52,7 @@ func (s *Server) Deny(key scope.Key, destinations []netip.AddrPort, why string) 
 	s.mu.Lock()
 	var streams []*stream
 	if of := s.byKey[key]; of != nil {
-		for st := range of.streams {
+		for _, st := range of.streams {
 			if st.onDemand {
 				streams = append(streams, st)
 			}

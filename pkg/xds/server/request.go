@@ -52,6 +52,7 @@ func (s *session) laneOf(typeURL string) *lane {
 func (s *session) answered(l *lane, refusal []byte) error {
 	f := l.flight
 	l.flight = nil
+	defer func() { *f, s.spare = flight{}, f }()
 	s.unacknowledged -= len(f.body.bytes)
 	if refusal == nil {
 		s.acknowledged(l, f)

@@ -83,7 +83,7 @@ type Server struct {
 
 // keyed is the streams of a key, of which there is one, and the snapshot that they were told of last.
 type keyed struct {
-	streams map[*stream]struct{}
+	streams []*stream // in no order; each knows its place
 	told    *cache.Snapshot
 }
 
@@ -132,7 +132,7 @@ func (s *Server) published(key scope.Key) {
 	if of := s.byKey[key]; of != nil {
 		changed := changedLanes(of.told, snap)
 		of.told = snap
-		for st := range of.streams {
+		for _, st := range of.streams {
 			if st.concerned(changed) {
 				streams = append(streams, st)
 			}
@@ -159,9 +159,7 @@ func (s *Server) Rekey() {
 	s.mu.Lock()
 	var streams []*stream
 	for _, of := range s.byKey {
-		for st := range of.streams {
-			streams = append(streams, st)
-		}
+		streams = append(streams, of.streams...)
 	}
 	s.mu.Unlock()
 	for _, st := range streams {
@@ -196,20 +194,22 @@ func (s *Server) rekey(st *stream, key scope.Key) {
 // index and unindex want s.mu.
 func (s *Server) index(st *stream) {
 	key := st.who().Key
-	if s.byKey[key] == nil {
-		s.byKey[key] = &keyed{streams: map[*stream]struct{}{}}
+	of := s.byKey[key]
+	if of == nil {
+		of = &keyed{}
+		s.byKey[key] = of
 	}
-	s.byKey[key].streams[st] = struct{}{}
+	st.place, of.streams = len(of.streams), append(of.streams, st)
 }
 
 func (s *Server) unindex(st *stream) {
 	key := st.who().Key
 	of := s.byKey[key]
-	if of == nil {
-		return
-	}
-	delete(of.streams, st)
-	if len(of.streams) == 0 {
+	last := len(of.streams) - 1
+	moved := of.streams[last]
+	of.streams[st.place], moved.place = moved, st.place
+	of.streams[last] = nil
+	if of.streams = of.streams[:last]; last == 0 {
 		delete(s.byKey, key)
 	}
 }

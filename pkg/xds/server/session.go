@@ -35,6 +35,7 @@ type session struct {
 	empty bool
 	lanes [laneCount]*lane // nil: not of this stream
 	sent  uint64           // responses
+	spare *flight          // that has landed: most have one at a time
 	// unacknowledged is how many bytes of responses are not acknowledged yet.
 	unacknowledged int
 	// waiting: an on-demand answer is held back until the ADS stream has acknowledged more.
@@ -247,7 +248,10 @@ func (s *session) send(l *lane, cur *cache.Set, b *body, complete bool) message 
 	s.sent++
 	s.unacknowledged += len(b.bytes)
 	l.owed = false
-	l.flight = &flight{nonce: strconv.FormatUint(s.sent, 10), set: cur, sub: l.sub, body: b, complete: complete}
+	if l.flight, s.spare = s.spare, nil; l.flight == nil {
+		l.flight = &flight{}
+	}
+	*l.flight = flight{nonce: strconv.FormatUint(s.sent, 10), set: cur, sub: l.sub, body: b, complete: complete}
 	for _, it := range b.items {
 		delete(l.force, it.Name)
 	}

@@ -36,7 +36,9 @@ type stream struct {
 	proxyIs atomic.Pointer[acks.Proxy]
 	proxy   *proxy
 
-	left bool // of Server.mu
+	// Of Server.mu.
+	left  bool
+	place int // among its key's
 
 	mu      sync.Mutex
 	session *session

@@ -61,8 +61,11 @@ func (s *socket) take(conn net.Conn, p *poller) error {
 	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
+	if err := conn.Close(); err != nil { // of the other descriptor
+		return errors.Join(err, unix.Close(fd))
+	}
 	s.Conn, s.poller, s.fd = conn, p, fd
-	return conn.Close() // of the other descriptor
+	return nil
 }
 
 // busy reports whether something is kept: it is better to wait than to write more.
