@@ -49,7 +49,7 @@ func (s *stater) about(findings []report.Finding, ledger acks.Ledger) aboutObjec
 	for _, f := range findings {
 		byObject[f.Object] = append(byObject[f.Object], f)
 	}
-	look := lookAt(ledger, s.cache)
+	look := lookAt(ledger, s.cache, s.formers.len())
 	return func(o report.Object, uid types.UID, generation int64) (status.Progress, []report.Finding) {
 		p := s.formers.progress(o, revision{uid, generation}, look)
 		return status.Progress{

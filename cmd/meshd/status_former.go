@@ -50,10 +50,10 @@ type madeBy struct {
 	resources []acks.Resource
 }
 
-// all are the resources, with the places of the keys, each once. The lists are lent until the next one.
-func (m made) all() iter.Seq2[int, []acks.Resource] {
+// all are the resources, with the places of the keys, each once. The lists are
+// lent until the next one: those of several types are made in room.
+func (m made) all(room *[]acks.Resource) iter.Seq2[int, []acks.Resource] {
 	return func(yield func(int, []acks.Resource) bool) {
-		var several []acks.Resource
 		for by := m.by; len(by) > 0; {
 			n := 1 // types of the first key
 			for n < len(by) && by[n].key == by[0].key {
@@ -61,11 +61,11 @@ func (m made) all() iter.Seq2[int, []acks.Resource] {
 			}
 			resources := by[0].resources
 			if n > 1 {
-				several = several[:0]
+				*room = (*room)[:0]
 				for _, one := range by[:n] {
-					several = append(several, one.resources...)
+					*room = append(*room, one.resources...)
 				}
-				resources = several
+				resources = *room
 			}
 			if !yield(by[0].key, resources) {
 				return
@@ -80,10 +80,12 @@ type look struct {
 	ledger  acks.Ledger
 	cache   *cache.Cache
 	objects map[report.Object][]madeBy
+	room    []acks.Resource
 }
 
-func lookAt(ledger acks.Ledger, c *cache.Cache) *look {
-	l := &look{ledger: ledger, cache: c, objects: map[report.Object][]madeBy{}}
+// lookAt looks for about as many objects as it is told.
+func lookAt(ledger acks.Ledger, c *cache.Cache, objects int) *look {
+	l := &look{ledger: ledger, cache: c, objects: make(map[report.Object][]madeBy, objects)}
 	for key := range ledger.Keys() {
 		for o, rs := range c.Snapshot(ledger.Keys()[key]).Objects() {
 			l.objects[o] = append(l.objects[o], madeBy{key, rs})
@@ -97,7 +99,7 @@ func (l *look) made(o report.Object) made { return made{l.ledger.Keys(), l.objec
 // progress is acks.ProgressOf with what was made of former generations.
 func (f *formers) progress(o report.Object, v revision, l *look) acks.Progress {
 	now := l.made(o)
-	own := acks.ProgressAmong(l.ledger, now.all(), v.generation)
+	own := acks.ProgressAmong(l.ledger, now.all(&l.room), v.generation)
 	if o.Kind == "MeshConfig" || o.Kind == "CertificateAuthority" { // they concern all, always
 		return own
 	}
@@ -129,7 +131,7 @@ func (f *formers) progress(o report.Object, v revision, l *look) acks.Progress {
 func (l *look) withFormer(now made, before map[scope.Key][]envoy.Ref) iter.Seq2[int, []acks.Resource] {
 	return func(yield func(int, []acks.Resource) bool) {
 		current := map[int][]acks.Resource{}
-		for i, rs := range now.all() {
+		for i, rs := range now.all(&l.room) {
 			current[i] = slices.Clone(rs)
 		}
 		for i, key := range now.keys {
@@ -165,7 +167,7 @@ func join(before map[scope.Key][]envoy.Ref, m made) map[scope.Key][]envoy.Ref {
 	for key, refs := range before {
 		out[key] = slices.Clone(refs)
 	}
-	for i, rs := range m.all() {
+	for i, rs := range m.all(new([]acks.Resource)) {
 		key := m.keys[i]
 		for _, r := range rs {
 			if ref := (envoy.Ref{Type: r.Type, Name: r.Name}); !slices.Contains(out[key], ref) {
@@ -174,6 +176,12 @@ func join(before map[scope.Key][]envoy.Ref, m made) map[scope.Key][]envoy.Ref {
 		}
 	}
 	return out
+}
+
+func (f *formers) len() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.objects)
 }
 
 // keep forgets the objects that are not there any more.

@@ -43,7 +43,9 @@ type Desired struct {
 
 // All gives the statuses of a snapshot's objects, sorted by kind, namespace, name. Pure.
 func All(snapshot *crds.Snapshot, facts Facts) []Desired {
-	r := renderer{Facts: facts}
+	r := renderer{Facts: facts, out: make([]Desired, 0, len(snapshot.MeshConfigs)+len(snapshot.CertificateAuthorities)+
+		len(snapshot.PeerAuthentications)+len(snapshot.RequestAuthentications)+len(snapshot.AuthorizationPolicies)+
+		len(snapshot.TrafficPolicies)+len(snapshot.Workloads)+len(snapshot.Ingresses)+len(snapshot.HTTPRoutes))}
 	for _, o := range snapshot.MeshConfigs {
 		in, p := r.about("MeshConfig", &o.ObjectMeta, o.Status.Conditions)
 		st := RenderMeshConfig(in, p, r.Now)

@@ -2,12 +2,12 @@ package status
 
 import "time"
 
-// These bound what looking costs: it is done at most so often, for a thirtieth of the time where
+// These bound what looking costs: it is done at most so often, for a hundredth of the time where
 // that leaves no more than a second between two looks, and for a tenth at most.
 const (
 	shortestLook = 100 * time.Millisecond
 	longestLook  = time.Second
-	lookShare    = 30
+	lookShare    = 100
 	greatShare   = 10
 )
 
