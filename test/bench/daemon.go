@@ -8,8 +8,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	random "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -172,12 +174,21 @@ func (d *daemon) stop() {
 
 // freeAddress is on loopback. Somebody may take it before it is used; the program then fails and is run again.
 func freeAddress(ctx context.Context) (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var errs []error
+	for range 10 {
+		port := firstPort + random.IntN(endPort-firstPort)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		errs = append(errs, err)
 	}
-	return l.Addr().String(), l.Close()
+	return "", errors.Join(errs...)
 }
+
+// The ports of servers are below those that the kernel gives to connections (net.ipv4.ip_local_port_range): of a
+// thousand proxies that dial a meshd which is away, one would be given meshd's own port, and be connected to itself.
+const firstPort, endPort = 16 << 10, 32 << 10
 
 // dial opens a connection as a proxy does; without a certificate as an agent does at first.
 func (d *daemon) dial(certificate *tls.Certificate) (*grpc.ClientConn, error) {

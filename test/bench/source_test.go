@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -92,5 +94,26 @@ func checkCluster(t *testing.T, from source, w *world) {
 	}
 	if a := slices.Items[7].Endpoints[1].Addresses; a[0] != markerAddress(2) {
 		t.Errorf("the last change is not there: %v", a)
+	}
+}
+
+// TestAddressIsNoClients: a client that dials while nobody listens cannot be given the port.
+func TestAddressIsNoClients(t *testing.T) {
+	raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		t.Skip(err)
+	}
+	first, err := strconv.Atoi(strings.Fields(string(raw))[0])
+	if err != nil || first < endPort {
+		t.Skipf("NOT TESTED: the kernel's ports begin at %d: %v", first, err)
+	}
+	for range 20 {
+		text, err := freeAddress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := netip.MustParseAddrPort(text); int(a.Port()) >= first {
+			t.Errorf("%s is one that the kernel gives to connections, from %d on", text, first)
+		}
 	}
 }
