@@ -14,13 +14,17 @@ func TestLatenciesOfMergedChanges(t *testing.T) {
 	changes := []change{
 		{Number: 4, Service: 0, At: 30 * ms}, {Number: 1, Service: 0, At: 0}, {Number: 2, Service: 1, At: 10 * ms}, {Number: 3, Service: 0, At: 20 * ms},
 	}
-	got := latencies(changes, []stamp{
+	var noted stamps
+	for _, s := range []stamp{
 		{move{service: 0, from: 0, to: 3}, 25 * ms},    // 1 after 25 ms, 3 after 5
 		{move{service: 0, from: 3, to: 4}, 40 * ms},    // 4 after 10
 		{move{service: 1, from: 0, to: 2}, 60 * ms},    // 2 after 50
 		{move{service: 1, from: 0, to: 2}, 50 * ms},    // and at another proxy after 40
 		{move{service: 0, from: 900, to: 4}, 400 * ms}, // no change
-	})
+	} {
+		noted.add(s)
+	}
+	got := latencies(changes, noted.all())
 	if *got != (latency{Samples: 5, P50: 25, P99: 50, Max: 50, First: 40}) {
 		t.Errorf("%+v", *got)
 	}
@@ -78,5 +82,25 @@ func TestTable(t *testing.T) {
 				t.Fatalf("the %s table has %d, want %d", what, pair.table.size, len(pair.want))
 			}
 		}
+	}
+}
+
+// What is noted is all there, in its order, and stays where it is.
+func TestStamps(t *testing.T) {
+	var noted stamps
+	noted.add(stamp{at: 0})
+	first := &noted.parts[0][0]
+	for i := range int64(2*stampsPart + 10) {
+		noted.add(stamp{at: i + 1})
+	}
+	next := int64(0)
+	for s := range noted.all() {
+		if s.at != next {
+			t.Fatalf("%d, want %d", s.at, next)
+		}
+		next++
+	}
+	if next != 2*stampsPart+11 || first != &noted.parts[0][0] {
+		t.Errorf("%d are there; the first has moved: %t", next, first != &noted.parts[0][0])
 	}
 }

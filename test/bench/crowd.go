@@ -51,8 +51,8 @@ type crowd struct {
 	changed  *sync.Cond
 	holds    map[int]*held // of each proxy that has been settled
 	arrivals map[int][]int64
-	burst    *[]stamp // nil where there is none
-	last     string   // words of the last lost connection
+	burst    *stamps // nil where there is none
+	last     string  // words of the last lost connection
 }
 
 // workload is what its replicas have in common.
@@ -226,14 +226,14 @@ func (c *crowd) took(p *proxy, s step, at int64) {
 			c.changed.Broadcast()
 		}
 	}
-	if s.moved {
+	switch {
+	case c.burst != nil:
+		for _, m := range s.moves {
+			c.burst.add(stamp{m, at})
+		}
+	case s.moved:
 		c.arrivals[s.next.marker] = append(c.arrivals[s.next.marker], at)
 		c.changed.Broadcast()
-	}
-	if c.burst != nil {
-		for _, m := range s.moves {
-			*c.burst = append(*c.burst, stamp{m, at})
-		}
 	}
 }
 

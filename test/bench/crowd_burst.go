@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -37,13 +38,42 @@ type stamp struct {
 	at int64
 }
 
+// stamps are noted while what they measure goes on: they are never copied for
+// more room, which would hold up every proxy, and leave as much to the collector.
+type stamps struct{ parts [][]stamp }
+
+// stampsPart is how many there is room for at a time.
+const stampsPart = 4096
+
+func (s *stamps) add(one stamp) {
+	last := len(s.parts) - 1
+	if last < 0 || len(s.parts[last]) == stampsPart {
+		s.parts = append(s.parts, make([]stamp, 0, stampsPart))
+		last++
+	}
+	s.parts[last] = append(s.parts[last], one)
+}
+
+// all are in the order in which they were added.
+func (s *stamps) all() iter.Seq[stamp] {
+	return func(yield func(stamp) bool) {
+		for _, part := range s.parts {
+			for _, one := range part {
+				if !yield(one) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // settling is how long after the last change proxies may differ from what they should have.
 const settling = time.Minute
 
 func (c *crowd) beginBurst() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.burst = &[]stamp{}
+	c.burst = &stamps{}
 }
 
 // endBurst waits until every proxy has the state. That one has another in the end is an error.
@@ -70,10 +100,10 @@ func (c *crowd) endBurst(b *burst) (*latency, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	stamps := *c.burst
+	noted := c.burst
 	c.burst = nil
 	clear(c.arrivals)
-	return latencies(b.Changes, stamps), nil
+	return latencies(b.Changes, noted.all()), nil
 }
 
 // differs says what a proxy has otherwise than it should.
@@ -96,7 +126,7 @@ func (p *held) differs(state []string) error {
 	return nil
 }
 
-func latencies(changes []change, stamps []stamp) *latency {
+func latencies(changes []change, noted iter.Seq[stamp]) *latency {
 	slices.SortFunc(changes, func(a, b change) int { return a.Number - b.Number })
 	of := map[int][]change{} // by service
 	for _, c := range changes {
@@ -104,7 +134,7 @@ func latencies(changes []change, stamps []stamp) *latency {
 	}
 	var list []time.Duration
 	first := map[int]time.Duration{} // by change
-	for _, s := range stamps {
+	for s := range noted {
 		mine := of[s.service]
 		i, _ := slices.BinarySearchFunc(mine, s.from+1, func(c change, n int) int { return c.Number - n })
 		for ; i < len(mine) && mine[i].Number <= s.to; i++ {

@@ -120,7 +120,7 @@ func (f *burstFloor) spread() {
 type burstFloorClient struct {
 	mu     sync.Mutex
 	moved  *sync.Cond
-	stamps []stamp
+	stamps stamps
 	have   map[int]int // connections that have a change as their newest
 }
 
@@ -142,7 +142,7 @@ func (f *burstFloorClient) run(c net.Conn, o order) {
 			return
 		}
 		f.mu.Lock()
-		f.stamps = append(f.stamps, stamp{move{from: before, to: change}, at})
+		f.stamps.add(stamp{move{from: before, to: change}, at})
 		f.have[before]--
 		f.have[change]++
 		f.mu.Unlock()
@@ -164,7 +164,7 @@ func (f *burstFloorClient) end(o order) *latency {
 	for f.have[last] < o.Proxies {
 		f.moved.Wait()
 	}
-	return latencies(changes, f.stamps)
+	return latencies(changes, f.stamps.all())
 }
 
 // leastBurst is the floor of a burst: the same writes to the same source, messages
