@@ -173,10 +173,17 @@ func (d *daemon) stop() {
 }
 
 // freeAddress is on loopback. Somebody may take it before it is used; the program then fails and is run again.
+//
+// Its port is below those that the kernel gives to connections: of a thousand proxies that dial
+// a meshd which is away, one would be given meshd's own port, and be connected to itself.
 func freeAddress(ctx context.Context) (string, error) {
+	end, err := firstOfClients()
+	if err != nil {
+		return "", err
+	}
 	var errs []error
 	for range 10 {
-		port := firstPort + random.IntN(endPort-firstPort)
+		port := end/2 + random.IntN(end-end/2)
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			return l.Addr().String(), l.Close()
@@ -186,9 +193,18 @@ func freeAddress(ctx context.Context) (string, error) {
 	return "", errors.Join(errs...)
 }
 
-// The ports of servers are below those that the kernel gives to connections (net.ipv4.ip_local_port_range): of a
-// thousand proxies that dial a meshd which is away, one would be given meshd's own port, and be connected to itself.
-const firstPort, endPort = 16 << 10, 32 << 10
+// firstOfClients is the first port that the kernel gives to connections.
+func firstOfClients() (port int, err error) {
+	const file = "/proc/sys/net/ipv4/ip_local_port_range"
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscan(string(raw), &port); err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
+	}
+	return port, nil
+}
 
 // dial opens a connection as a proxy does; without a certificate as an agent does at first.
 func (d *daemon) dial(certificate *tls.Certificate) (*grpc.ClientConn, error) {
