@@ -128,20 +128,13 @@ func (s *Stream) fill(w *writer) bool {
 			s.large -= m.size()
 		}
 		s.queue[0] = message{}
-		switch {
-		case len(s.queue) > 1:
-			s.queue = s.queue[1:]
-		case cap(s.queue) <= fewMessages:
-			s.queue = s.queue[:0]
-		default:
+		s.queue = s.queue[1:]
+		if len(s.queue) == 0 {
 			s.queue = nil
 		}
 	}
 	return true
 }
-
-// fewMessages are what a stream keeps room for: most send one at a time.
-const fewMessages = 2
 
 // trailers end the stream (gRPC over HTTP/2, Responses), and it is told that no
 // more is wanted of a client that has not ended its half (RFC 9113, 8.1).
