@@ -13,14 +13,15 @@ import (
 
 // request is an envoy.service.discovery.v3.DeltaDiscoveryRequest. Generated code
 // makes a map and some thousand strings of what a proxy names when it comes back;
-// here all words are parts of one string: whatever is kept of them is cloned.
+// here all names are parts of one string: whatever is kept of them is cloned. What
+// is bytes is the message's, and lasts as long.
 type request struct {
 	node        []byte // a core.v3.Node, encoded; nil: none
-	typeURL     string
+	typeURL     []byte
 	subscribe   []string
 	unsubscribe []string
 	initial     versions
-	nonce       string
+	nonce       []byte
 	refusal     []byte // a google.rpc.Status, encoded; nil: none
 }
 
@@ -55,7 +56,8 @@ const (
 // errMalformed ends a stream.
 var errMalformed = status.Error(codes.InvalidArgument, "not a DeltaDiscoveryRequest")
 
-// decode refuses what no Envoy of this mesh says. Of node and refusal nothing is copied.
+// decode refuses what no Envoy of this mesh says. Where there are no names, as in
+// an acknowledgement, nothing is copied.
 func decode(message []byte, limits Limits) (r request, err error) {
 	counts, err := count(message)
 	if err != nil {
@@ -69,7 +71,10 @@ func decode(message []byte, limits Limits) (r request, err error) {
 	r.subscribe = slices.Grow(r.subscribe, counts[fieldSubscribe])
 	r.unsubscribe = slices.Grow(r.unsubscribe, counts[fieldUnsubscribe])
 	r.initial = slices.Grow(r.initial, counts[fieldInitialVersions])
-	text := string(message)
+	var text string
+	if counts[fieldSubscribe]+counts[fieldUnsubscribe]+counts[fieldInitialVersions] > 0 {
+		text = string(message)
+	}
 	for len(message) > 0 {
 		f, err := next(&message, text)
 		if err == nil {
@@ -94,9 +99,9 @@ func (r *request) take(f field, limits Limits) (err error) {
 	case fieldErrorDetail:
 		r.refusal = f.bytes
 	case fieldRequestTypeURL:
-		r.typeURL, err = f.word(limits)
+		r.typeURL, err = f.bytes, f.isWord(limits)
 	case fieldResponseNonce:
-		r.nonce, err = f.word(limits)
+		r.nonce, err = f.bytes, f.isWord(limits)
 	case fieldSubscribe:
 		name, err = f.word(limits)
 		r.subscribe = append(r.subscribe, name)
@@ -125,14 +130,14 @@ func count(message []byte) (counts [fieldErrorDetail + 1]int, err error) {
 	return counts, nil
 }
 
-// field is one of a message; its text is its bytes.
+// field is one of a message; its text is its bytes, where there is text.
 type field struct {
 	number protowire.Number // 0: of no type that is wanted
 	bytes  []byte
 	text   string
 }
 
-// next cuts a field from the front of a message, which is the end of text.
+// next cuts a field from the front of a message, which is the end of text, or there is none.
 func next(message *[]byte, text string) (field, error) {
 	number, wireType, n := protowire.ConsumeTag(*message)
 	if n < 0 {
@@ -152,17 +157,28 @@ func next(message *[]byte, text string) (field, error) {
 		return field{}, errMalformed
 	}
 	*message = rest[m:]
-	end := len(text) - len(*message)
-	return field{number, value, text[end-len(value) : end]}, nil
+	if text != "" {
+		end := len(text) - len(*message)
+		text = text[end-len(value) : end]
+	}
+	return field{number, value, text}, nil
 }
 
-// word is a field's text, which is not longer than a name may be.
-func (f field) word(limits Limits) (string, error) {
+// isWord refuses what is no text, or longer than a name may be.
+func (f field) isWord(limits Limits) error {
 	switch {
-	case len(f.text) > limits.NameBytes:
-		return "", status.Errorf(codes.InvalidArgument, "a name, version or type of %d bytes, at most %d", len(f.text), limits.NameBytes)
-	case !utf8.ValidString(f.text):
-		return "", errMalformed
+	case len(f.bytes) > limits.NameBytes:
+		return status.Errorf(codes.InvalidArgument, "a name, version or type of %d bytes, at most %d", len(f.bytes), limits.NameBytes)
+	case !utf8.Valid(f.bytes):
+		return errMalformed
+	}
+	return nil
+}
+
+// word is a field's text.
+func (f field) word(limits Limits) (string, error) {
+	if err := f.isWord(limits); err != nil {
+		return "", err
 	}
 	return f.text, nil
 }

@@ -46,7 +46,7 @@ func TestResumedSessionsShareTheirState(t *testing.T) {
 	var with shared
 	session := func() *session {
 		s := newSession(Limits{}.withDefaults(), &with, false)
-		if err := s.request(&request{typeURL: string(envoy.ClusterType), initial: versions{{"a", "1"}, {"b", "2"}}}); err != nil {
+		if err := s.request(&request{typeURL: []byte(envoy.ClusterType), initial: versions{{"a", "1"}, {"b", "2"}}}); err != nil {
 			t.Fatal(err)
 		}
 		return s

@@ -26,7 +26,7 @@ func (s *session) request(r *request) error {
 		return status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", r.typeURL)
 	}
 	// A nonce that is not the newest one's is stale: it answers nothing.
-	if l.flight != nil && r.nonce == l.flight.nonce {
+	if l.flight != nil && string(r.nonce) == l.flight.nonce {
 		if err := s.answered(l, r.refusal); err != nil {
 			return err
 		}
@@ -38,11 +38,15 @@ func (s *session) request(r *request) error {
 }
 
 // laneOf a type on the wire; nil is one that this stream has not.
-func (s *session) laneOf(typeURL string) *lane {
+func (s *session) laneOf(typeURL []byte) *lane {
 	if !s.onDemand {
-		return s.lane(envoy.Type(typeURL))
+		i := slices.IndexFunc(laneTypes[:], func(t envoy.Type) bool { return string(t) == string(typeURL) })
+		if i < 0 {
+			return nil
+		}
+		return s.lanes[i]
 	}
-	if typeURL == string(envoy.ClusterType) || typeURL == "" {
+	if string(typeURL) == string(envoy.ClusterType) || len(typeURL) == 0 {
 		return s.lanes[onDemandLane]
 	}
 	return nil

@@ -59,8 +59,9 @@ type Stream struct {
 	// Of conn.mu.
 	window  int64 // bytes that the client takes
 	queue   []message
-	queued  int // bytes
-	large   int // of which are of messages that Send waits for
+	first   [1]message // the queue's room: most streams have one message at a time
+	queued  int        // bytes
+	large   int        // of which are of messages that Send waits for
 	begun   bool
 	ended   bool // no message follows what is in the queue, but status
 	status  *status.Status
@@ -115,6 +116,9 @@ func (s *Stream) Send(shared, own []byte) error {
 		c.fail(fmt.Errorf("%d bytes of messages wait for a client that does not read", s.queued))
 		return ErrClosed
 	}
+	if len(s.queue) == 0 {
+		s.queue = s.first[:0]
+	}
 	s.queue = append(s.queue, m)
 	s.queued += m.size()
 	if m.large() {
@@ -139,5 +143,5 @@ func (s *Stream) end(err error) {
 
 // drop forgets the stream at once. c.mu is held.
 func (s *Stream) drop() {
-	s.gone, s.queue, s.queued, s.large = true, nil, 0, 0
+	s.gone, s.queue, s.first, s.queued, s.large = true, nil, [1]message{}, 0, 0
 }

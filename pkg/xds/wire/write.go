@@ -130,7 +130,7 @@ func (s *Stream) fill(w *writer) bool {
 		s.queue[0] = message{}
 		s.queue = s.queue[1:]
 		if len(s.queue) == 0 {
-			s.queue = nil
+			s.queue, s.first = nil, [1]message{} // a longer queue has left its first message there
 		}
 	}
 	return true
