@@ -22,6 +22,9 @@ const (
 // bursts of changes, of one service and of all that some workload uses. After
 // each every proxy must have what the source has.
 func (r *scaleRun) bursts(ctx context.Context, c *child) error {
+	if err := r.world.quiet(ctx); err != nil {
+		return err
+	}
 	if err := r.burst(ctx, c, "of one service", []int{0}); err != nil {
 		return err
 	}

@@ -146,6 +146,9 @@ func (r *scaleRun) idle(ctx context.Context, c *child) error {
 	if err := r.memory(ctx, "after the changes"); err != nil {
 		return err
 	}
+	if err := r.world.quiet(ctx); err != nil { // a thousand statuses take 20 s from the start on
+		return err
+	}
 	before, err := r.usage(c)
 	if err != nil {
 		return err

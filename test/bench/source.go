@@ -23,6 +23,8 @@ type source interface {
 	token(ctx context.Context, client int) (string, error)
 	// tidings tell of endpoints from when on a meshd can know of them.
 	tidings() *tidings
+	// quiet waits until meshd has written all statuses that it has to write.
+	quiet(ctx context.Context) error
 	close() error
 }
 

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -23,6 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	meshv1a1 "github.com/meshd-io/meshd/api/v1alpha1"
+	"github.com/meshd-io/meshd/internal/clock"
 	"github.com/meshd-io/meshd/internal/kubetest"
 )
 
@@ -233,6 +237,30 @@ func (c *meshCluster) tokenOf(ctx context.Context, account *corev1.ServiceAccoun
 }
 
 func (c *meshCluster) tidings() *tidings { return c.told }
+
+// lull is longer than meshd's writer of statuses pauses while it has something to write.
+const lull = 3 * time.Second
+
+func (c *meshCluster) quiet(ctx context.Context) error {
+	policies := &metav1.PartialObjectMetadataList{}
+	policies.SetGroupVersionKind(meshv1a1.GroupVersion.WithKind("TrafficPolicyList"))
+	for before := []string(nil); ; {
+		if err := c.api.List(ctx, policies, client.InNamespace(namespace)); err != nil {
+			return err
+		}
+		var versions []string
+		for _, p := range policies.Items {
+			versions = append(versions, p.ResourceVersion)
+		}
+		if slices.Equal(versions, before) {
+			return nil
+		}
+		before = versions
+		if !clock.Pause(ctx, lull) {
+			return ctx.Err()
+		}
+	}
+}
 
 func (c *meshCluster) close() error {
 	c.stop()

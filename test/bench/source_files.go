@@ -109,4 +109,6 @@ func (f *meshFiles) token(_ context.Context, client int) (string, error) {
 
 func (f *meshFiles) tidings() *tidings { return f.told }
 
+func (f *meshFiles) quiet(context.Context) error { return nil } // files have no statuses
+
 func (f *meshFiles) close() error { return os.RemoveAll(f.dir) }

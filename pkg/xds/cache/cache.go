@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/meshd-io/meshd/pkg/report"
@@ -91,7 +93,7 @@ func (c *Cache) publish(key scope.Key, t Translation, parts []*Translation) {
 	c.load(e, d)
 	c.consistent(e, d)
 	c.commit(e, d)
-	changed := c.settle(key, e, d.types())
+	changed := c.settle(key, e, d.names())
 	watch := c.watch
 	c.mu.Unlock()
 	if (changed || fresh) && watch != nil {
@@ -122,10 +124,10 @@ func (c *Cache) Remove(key scope.Key) {
 	}
 }
 
-// settle makes the snapshot of the slots, of which those of some types have
+// settle makes the snapshot of the slots, of which those of some names have
 // changed, and reports whether it differs for proxies.
-func (c *Cache) settle(key scope.Key, e *entry, types map[envoy.Type]bool) bool {
-	if e.snapshot != nil && len(types) == 0 {
+func (c *Cache) settle(key scope.Key, e *entry, names map[envoy.Type][]string) bool {
+	if e.snapshot != nil && len(names) == 0 {
 		return false
 	}
 	next := &Snapshot{sets: make(map[envoy.Type]*Set, len(e.slots))}
@@ -133,11 +135,11 @@ func (c *Cache) settle(key scope.Key, e *entry, types map[envoy.Type]bool) bool 
 		maps.Copy(next.sets, e.snapshot.sets)
 	}
 	changed := e.snapshot == nil
-	for t := range types {
+	for t, some := range names {
 		old := next.sets[t]
 		delete(next.sets, t)
 		if len(e.slots[t]) > 0 {
-			set := c.newSet(t, e.sorted(t))
+			set := c.setOf(e, t, old, some)
 			next.sets[t] = set
 			changed = changed || old == nil || old.Version != set.Version
 		} else {
@@ -150,6 +152,20 @@ func (c *Cache) settle(key scope.Key, e *entry, types map[envoy.Type]bool) bool 
 	e.snapshot = next
 	c.snapshots.Store(key, next)
 	return changed
+}
+
+// setOf is of the slots of a type. Where they are those that old was made of,
+// only the slots of the names are looked at again.
+func (c *Cache) setOf(e *entry, t envoy.Type, old *Set, names []string) *Set {
+	var set *Set
+	if old != nil && e.order[t] != nil {
+		set = c.patchedSet(e.order[t], old, names)
+	}
+	if set == nil {
+		set = c.newSet(t, e.sorted(t))
+	}
+	c.name(set)
+	return set
 }
 
 // sorted are a type's slots.
@@ -167,12 +183,10 @@ func (e *entry) sorted(t envoy.Type) []*slot {
 // newSet is of the slots of a type, sorted by name.
 func (c *Cache) newSet(t envoy.Type, slots []*slot) *Set {
 	set := &Set{typ: t, items: make([]*Item, 0, len(slots))}
-	c.text = c.text[:0]
 	for _, s := range slots {
 		it, aside := s.effective()
 		if it != nil {
 			set.items = append(set.items, it)
-			c.text = append(c.text, it.Version...)
 		}
 		if aside != nil {
 			if set.aside == nil {
@@ -182,11 +196,64 @@ func (c *Cache) newSet(t envoy.Type, slots []*slot) *Set {
 			if it == nil {
 				set.withheld = append(set.withheld, s.name)
 			}
+		}
+	}
+	for share := range slices.Chunk(slots, perSum) {
+		set.sums = append(set.sums, c.sum(share))
+	}
+	return set
+}
+
+// patchedSet is newSet of the slots that old was made of, of which those of the
+// names have changed; nil where something is put aside, before or now.
+func (c *Cache) patchedSet(slots []*slot, old *Set, names []string) *Set {
+	if len(old.aside) > 0 {
+		return nil
+	}
+	set := &Set{typ: old.typ, items: slices.Clone(old.items), sums: slices.Clone(old.sums)}
+	summed := -1
+	for _, name := range names {
+		i, _ := slices.BinarySearchFunc(slots, name, func(s *slot, name string) int { return cmp.Compare(s.name, name) })
+		it, aside := slots[i].effective()
+		if it == nil || aside != nil {
+			return nil
+		}
+		set.items[i] = it
+		if share := i / perSum; share != summed {
+			set.sums[share] = c.sum(slots[share*perSum : min(len(slots), (share+1)*perSum)])
+			summed = share
+		}
+	}
+	return set
+}
+
+// perSum is how many slots a sum is of.
+const perSum = 32
+
+// sum is a hash of what is served of slots, and of what was put aside for them.
+func (c *Cache) sum(slots []*slot) (out [versionBytes]byte) {
+	c.text = c.text[:0]
+	for _, s := range slots {
+		it, aside := s.effective()
+		if it != nil {
+			c.text = append(c.text, it.Version...)
+		}
+		if aside != nil {
 			c.text = fmt.Appendf(c.text, " aside %q %s ", s.name, aside.Version)
 		}
+	}
+	all := sha256.Sum256(c.text)
+	copy(out[:], all[:])
+	return out
+}
+
+// name gives a set its version and its ID.
+func (c *Cache) name(set *Set) {
+	c.text = c.text[:0]
+	for _, sum := range set.sums {
+		c.text = append(c.text, sum[:]...)
 	}
 	sum := sha256.Sum256(c.text)
 	set.Version = hex.EncodeToString(sum[:versionBytes])
 	set.ID = c.idOf(set.Version)
-	return set
 }

@@ -94,14 +94,16 @@ func (e *entry) anyFailed() bool {
 	return false
 }
 
-// types are those whose slots have changed.
-func (d difference) types() map[envoy.Type]bool {
-	out := make(map[envoy.Type]bool, len(d.put)+len(d.gone))
-	for t := range d.put {
-		out[t] = true
+// names are those whose slots have changed.
+func (d difference) names() map[envoy.Type][]string {
+	out := make(map[envoy.Type][]string, len(d.put)+len(d.gone))
+	for t, list := range d.put {
+		for _, r := range list {
+			out[t] = append(out[t], r.name)
+		}
 	}
-	for t := range d.gone {
-		out[t] = true
+	for t, list := range d.gone {
+		out[t] = append(out[t], list...)
 	}
 	return out
 }

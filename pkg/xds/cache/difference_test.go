@@ -99,3 +99,59 @@ func TestOnlyDifferencesAreLookedAt(t *testing.T) {
 		}
 	}
 }
+
+// TestPatchedSetIsAsMadeAnew changes some of many resources at a time, refuses
+// some, and lets names come and go: each set is as one that is made of all slots.
+func TestPatchedSetIsAsMadeAnew(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 5))
+	c, patched := New(), 0
+	ips := map[string]string{}
+	for i := range 3*perSum + 5 {
+		ips[fmt.Sprint("n", i)] = "10.0.0.1"
+	}
+	for i := range 500 {
+		for range r.IntN(4) {
+			name := fmt.Sprint("n", r.IntN(4*perSum))
+			_, there := ips[name]
+			switch {
+			case r.IntN(10) == 0 && there:
+				delete(ips, name)
+			case there || r.IntN(10) == 0:
+				ips[name] = fmt.Sprintf("10.0.0.%d", 1+r.IntN(200))
+			}
+			if r.IntN(100) == 0 && there {
+				ips[name] = "nowhere"
+			}
+		}
+		rs := envoy.Resources{}
+		for name, ip := range ips {
+			rs[envoy.EndpointType] = append(rs[envoy.EndpointType], endpoints(name, ip))
+		}
+		c.Publish(key("x"), rs)
+		for name, ip := range ips {
+			if ip == "nowhere" {
+				ips[name] = "10.0.0.1"
+			}
+		}
+		set := c.Snapshot(key("x")).Set(envoy.EndpointType)
+		if r.IntN(20) == 0 {
+			it := set.items[r.IntN(len(set.items))]
+			c.Reject(key("x"), Refusal{Type: envoy.EndpointType, Name: it.Name, Version: it.Version, Message: "no"})
+			set = c.Snapshot(key("x")).Set(envoy.EndpointType)
+			ips[it.Name] = fmt.Sprintf("10.0.1.%d", i%250)
+		}
+		if len(set.aside) == 0 {
+			patched++
+		}
+		want := c.newSet(envoy.EndpointType, c.keys[key("x")].sorted(envoy.EndpointType))
+		c.name(want)
+		c.releaseID(want.Version)
+		if set.Version != want.Version || set.ID != want.ID || !slices.Equal(set.items, want.items) ||
+			!slices.Equal(set.sums, want.sums) || !reflect.DeepEqual(set.aside, want.aside) || !slices.Equal(set.withheld, want.withheld) {
+			t.Fatalf("publication %d: %s, want %s", i, set.Version, want.Version)
+		}
+	}
+	if patched < 100 {
+		t.Errorf("%d of 500 have nothing that is put aside", patched)
+	}
+}

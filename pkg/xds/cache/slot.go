@@ -196,7 +196,7 @@ func (c *Cache) Reject(key scope.Key, r Refusal) {
 	changed := false
 	if _, again := s.refused[r.Version]; !again {
 		s.refused[r.Version] = r.Message
-		changed = c.settle(key, c.keys[key], map[envoy.Type]bool{r.Type: true})
+		changed = c.settle(key, c.keys[key], map[envoy.Type][]string{r.Type: {r.Name}})
 	}
 	watch := c.watch
 	c.mu.Unlock()

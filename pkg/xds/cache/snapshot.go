@@ -56,7 +56,8 @@ type Set struct {
 	// aside by name: names that are in items hold their last good version there;
 	// names that are not have none, and proxies keep what they hold.
 	aside    map[string]Aside
-	withheld []string // sorted
+	withheld []string             // sorted
+	sums     [][versionBytes]byte // of which Version is the hash
 
 	once    sync.Once
 	objects map[report.Object][]acks.Resource

@@ -125,17 +125,14 @@ func (p *Publisher) translations() {
 		return p.check(resources), true
 	})
 	bases.Compare(never)
+	destined := p.shares(addresses, parts)
 	whole := memo.NewTable(p.graph, func(r *memo.Run, key scope.Key) ([]*cache.Translation, bool) {
 		if _, ok := p.demand.Get(r, key); !ok {
 			return nil, false
 		}
-		demanded, backends := read(r, addresses, key), read(r, views, key).Backends
-		all := make([]*cache.Translation, 0, 1+demanded.Len()+len(backends))
-		all = append(all, read(r, bases, key))
-		client := p.clients(r, key.Namespace)
-		for a := range demanded.All() {
-			all = append(all, read(r, parts, part{a, key.PodCertificate, client(a)}))
-		}
+		backends := read(r, views, key).Backends
+		all := make([]*cache.Translation, 0, 1+read(r, addresses, key).Len()+len(backends))
+		all = destined(r, key, append(all, read(r, bases, key)))
 		for _, b := range backends {
 			all = append(all, read(r, behinds, behind{b.Ref, key.PodCertificate}))
 		}

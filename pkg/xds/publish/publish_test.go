@@ -45,6 +45,10 @@ func TestPublished(t *testing.T) {
 			p := publish.New(live)
 			config := compile.Config{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Trust: model.Trust{Bundle: "roots"}}
 			wanted := map[scope.Key]scope.Demand{}
+			var first scope.Demand // of each key
+			for i := range int(seed) % 4 * 25 {
+				first = first.With(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i%4 + 1)}), uint16(80+i/4)))
+			}
 			for i := range 120 {
 				c.Change()
 				mesh, _ := compiler.Compile(c.Snapshot, config)
@@ -54,7 +58,7 @@ func TestPublished(t *testing.T) {
 					config.Trust.Bundle += "."
 				}
 				p.Mesh(&other)
-				changeDemand(r, p, &other, wanted)
+				changeDemand(r, p, &other, first, wanted)
 				p.Publish()
 				if i%6 == 5 {
 					compare(t, fmt.Sprintf("after %d changes (last: %s)", i, c.Last), live, p, &other, wanted)
@@ -65,12 +69,15 @@ func TestPublished(t *testing.T) {
 }
 
 // changeDemand has a key come, go or ask for more.
-func changeDemand(r *rand.Rand, p *publish.Publisher, mesh *model.Mesh, wanted map[scope.Key]scope.Demand) {
+func changeDemand(r *rand.Rand, p *publish.Publisher, mesh *model.Mesh, first scope.Demand, wanted map[scope.Key]scope.Demand) {
 	for key := range mesh.Workloads.All() {
 		if r.IntN(4) > 0 {
 			continue
 		}
-		d := wanted[key]
+		d, known := wanted[key]
+		if !known {
+			d = first
+		}
 		ip := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.9.9.9", "192.0.2.1"}[r.IntN(8)]
 		d = d.With(netip.AddrPortFrom(netip.MustParseAddr(ip), []uint16{80, 81, 8080, 15006}[r.IntN(4)]))
 		if r.IntN(3) == 0 {
@@ -247,6 +254,10 @@ type big struct {
 }
 
 func newBig(tb testing.TB, services, routes int) *big {
+	return newBigOf(tb, services, routes, keys, uses)
+}
+
+func newBigOf(tb testing.TB, services, routes, keys, uses int) *big {
 	tb.Helper()
 	snap := chaos.Big(services)
 	chaos.AddRoutes(snap, routes)
@@ -302,6 +313,16 @@ func BenchmarkChange(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkChangeOfMany is the same for one key that uses all Services.
+func BenchmarkChangeOfMany(b *testing.B) {
+	for _, n := range []int{100, 1000} {
+		m := newBigOf(b, n, 0, 1, n)
+		b.Run(fmt.Sprintf("endpoints/%d-services", n), func(b *testing.B) {
+			m.measure(b, func() { m.change("endpoints", m.turn%n) })
+		})
 	}
 }
 
