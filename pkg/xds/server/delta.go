@@ -48,15 +48,17 @@ func (s *session) between(l *lane, cur *cache.Set) delta {
 		return s.compare(l, cur)
 	}
 	var d delta
-	before, after := l.held.Items(), cur.Items()
-	for len(before)+len(after) > 0 {
-		order := 0
+	for before, after := l.held.Items(), cur.Items(); ; {
+		before, after = passOver(before, after)
+		var order int
 		switch {
+		case len(before)+len(after) == 0:
+			return d
 		case len(before) == 0:
 			order = 1
 		case len(after) == 0:
 			order = -1
-		case before[0] != after[0]:
+		default:
 			order = strings.Compare(before[0].Name, after[0].Name)
 		}
 		switch {
@@ -73,7 +75,17 @@ func (s *session) between(l *lane, cur *cache.Set) delta {
 			after = after[1:]
 		}
 	}
-	return d
+}
+
+// passOver leaves what follows the last item that both begin with.
+func passOver(a, b []*cache.Item) (restA, restB []*cache.Item) {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return a[i:], b[i:]
+		}
+	}
+	return a[n:], b[n:]
 }
 
 func (s *session) compare(l *lane, cur *cache.Set) delta {
