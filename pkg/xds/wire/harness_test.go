@@ -53,11 +53,19 @@ type served struct {
 	accepted []*peer
 }
 
+// complaints fail a test: nothing of what its clients do is the Server's own failure.
+type complaints struct{ testing.TB }
+
+func (c complaints) Write(line []byte) (int, error) {
+	c.Errorf("logged: %s", line)
+	return len(line), nil
+}
+
 // serve runs a Server, and checks in the end that it has closed each handler once.
 func serve(t testing.TB, cfg Config, client *tls.Config, change ...func(*Server)) *served {
 	t.Helper()
 	f := &served{t: t, client: client, opened: make(chan *peer, 1<<16), done: make(chan struct{})}
-	cfg.Log = slog.New(slog.DiscardHandler)
+	cfg.Log = slog.New(slog.NewTextHandler(complaints{t}, &slog.HandlerOptions{Level: slog.LevelError}))
 	cfg.Streams = map[string]Accept{
 		echoMethod:   f.accept(true),
 		holdMethod:   f.accept(false),

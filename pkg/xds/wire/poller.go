@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/net/http2"
@@ -40,6 +41,8 @@ type poller struct {
 	said   [maxBlock + 2*chunk]byte // what has been read and is no frame yet
 	whole  bytes.Reader             // frames of it
 	framer *http2.Framer            // reads them
+
+	closed atomic.Bool
 
 	mu    sync.Mutex
 	conns map[int]*conn // by descriptor
@@ -94,7 +97,7 @@ func (p *poller) run() error {
 		p.turn()
 		return false // waits for the next event, of those too that came during the turn
 	})
-	if errors.Is(err, os.ErrClosed) {
+	if p.closed.Load() { // which no error says that os exports
 		return nil
 	}
 	return err
@@ -102,6 +105,7 @@ func (p *poller) run() error {
 
 // close is called when no connection is left.
 func (p *poller) close() {
+	p.closed.Store(true)
 	p.epoll.Close()
 	unix.Close(p.bell)
 }
