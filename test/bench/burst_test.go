@@ -30,6 +30,27 @@ func TestLatenciesOfMergedChanges(t *testing.T) {
 	}
 }
 
+// A floor has no change before the source has told of it: with several who write,
+// a later one may be told first.
+func TestFloorHasChangesInTheOrderOfTheirEvents(t *testing.T) {
+	ms := int64(time.Millisecond)
+	in, at := inOrder{last: 10, numbers: map[int]int{}}, map[int]int64{11: 30 * ms, 12: 0, 13: 20 * ms}
+	var noted stamps
+	before := 10
+	for _, told := range []int{12, 13, 11} { // each arrives 5 ms after its event
+		number := in.number(told)
+		noted.add(stamp{move{from: before, to: number}, at[told] + 5*ms})
+		before = number
+	}
+	var changes []change
+	for number, at := range at {
+		changes = append(changes, change{Number: in.numbers[number], At: at})
+	}
+	if got := latencies(changes, noted.all()); *got != (latency{Samples: 3, P50: 5, P99: 5, Max: 5, First: 5}) {
+		t.Errorf("%+v", *got)
+	}
+}
+
 func TestStateIsExact(t *testing.T) {
 	of := func(addresses ...string) *held {
 		e := table[assignment]{}.change()

@@ -58,8 +58,8 @@ func beBurstFloor(ctx context.Context, certificate string) error {
 		if err := in.Decode(&change); err != nil {
 			return err
 		}
-		f.mu.Lock()                                  // or spread could look before and wait afterwards
-		f.newest.Store(max(change, f.newest.Load())) // several write at a time
+		f.mu.Lock() // or spread could look before and wait afterwards
+		f.newest.Store(change)
 		f.mu.Unlock()
 		f.more.Signal()
 	}
@@ -167,6 +167,19 @@ func (f *burstFloorClient) end(o order) *latency {
 	return latencies(changes, f.stamps.all())
 }
 
+// inOrder numbers changes as the source tells of them, which is not how they are
+// counted where several write at a time: who has one has all that were told before.
+type inOrder struct {
+	last    int
+	numbers map[int]int
+}
+
+func (o *inOrder) number(change int) int {
+	o.last++
+	o.numbers[change] = o.last
+	return o.last
+}
+
 // leastBurst is the floor of a burst: the same writes to the same source, messages
 // of down bytes and answers of up.
 func (r *scaleRun) leastBurst(ctx context.Context, c *child, what string, services []int, down, up int) error {
@@ -180,11 +193,15 @@ func (r *scaleRun) leastBurst(ctx context.Context, c *child, what string, servic
 		return err
 	}
 	began := time.Now()
-	r.world.tidings().follow(func(change int) error { return server.in.Encode(change) })
+	in := inOrder{last: r.change, numbers: map[int]int{}}
+	r.world.tidings().follow(func(change int) error { return server.in.Encode(in.number(change)) })
 	changes, err := r.writeAll(ctx, services)
 	r.world.tidings().follow(nil)
 	if err != nil {
 		return err
+	}
+	for i, c := range changes {
+		changes[i].Number = in.numbers[c.Number]
 	}
 	a, err := c.do(order{Do: "burst-floor-end", Proxies: r.proxies, Burst: &burst{Changes: changes}})
 	if err != nil {
