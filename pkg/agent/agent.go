@@ -108,6 +108,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	a.cfg.Log.Info("serving", "socket", a.cfg.Socket, "meshd", a.cfg.Meshd)
 	err = srv.Serve(lis)
+	if errors.Is(err, grpc.ErrServerStopped) { // before it began
+		err = nil
+	}
 	cancel()
 	loops.Wait()
 	return err

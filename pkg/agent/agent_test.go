@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -277,6 +278,37 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := a.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// afterStop is a log that says nothing, and waits with "serving" until all that the agent has begun has ended, as it does when it is stopped.
+type afterStop struct{ slog.Handler }
+
+func (afterStop) Enabled(context.Context, slog.Level) bool { return true }
+
+func (afterStop) Handle(_ context.Context, r slog.Record) error {
+	for stacks := make([]byte, 1<<20); r.Message == "serving"; runtime.Gosched() {
+		if !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "sync.(*WaitGroup).Go") {
+			return nil
+		}
+	}
+	return nil
+}
+
+// TestStoppedBeforeItServes is no failure.
+func TestStoppedBeforeItServes(t *testing.T) {
+	dir := t.TempDir()
+	a, err := agent.New(agent.Config{
+		Meshd: "127.0.0.1:1", MeshdID: catest.MeshdID(t).String(), TrustFile: filepath.Join(dir, "ca.crt"),
+		TokenFile: filepath.Join(dir, "token"), Socket: filepath.Join(dir, "agent.sock"), Log: slog.New(afterStop{slog.DiscardHandler}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := a.Run(ctx); err != nil {
 		t.Error(err)
