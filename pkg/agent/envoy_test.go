@@ -3,6 +3,7 @@ package agent_test
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"math/big"
 	"strconv"
 	"testing"
@@ -12,6 +13,7 @@ import (
 )
 
 // bootstrap is an Envoy that serves TLS by the agent's secrets and refuses clients without a certificate of the mesh.
+// It echoes: a direct response ends a connection whose client is late with its hello.
 const bootstrap = `
 node: {id: test, cluster: test}
 admin: {address: {pipe: {path: %[1]q}}}
@@ -21,10 +23,8 @@ static_resources:
     address: {socket_address: {address: 127.0.0.1, port_value: %[2]d}}
     filter_chains:
     - filters:
-      - name: direct
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config
-          response: {inline_string: hello}
+      - name: echo
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}
       transport_socket:
         name: tls
         typed_config:
@@ -61,8 +61,11 @@ func TestEnvoy(t *testing.T) {
 			return nil
 		}
 		defer func() { _ = conn.Close() }()
+		if _, err := conn.Write([]byte("hello")); err != nil {
+			return nil
+		}
 		buf := make([]byte, 5)
-		if _, err := conn.Read(buf); err != nil || string(buf) != "hello" {
+		if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "hello" {
 			return nil
 		}
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber
