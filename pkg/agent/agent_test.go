@@ -270,14 +270,20 @@ func TestSocket(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	runStopped(t, path, slog.New(slog.DiscardHandler))
+}
+
+// runStopped runs an agent with that socket which has been stopped already.
+func runStopped(t *testing.T, socket string, log *slog.Logger) {
+	t.Helper()
 	a, err := agent.New(agent.Config{
-		Meshd: "127.0.0.1:1", MeshdID: catest.MeshdID(t).String(), TrustFile: filepath.Join(dir, "ca.crt"),
-		TokenFile: filepath.Join(dir, "token"), Socket: path, Log: slog.New(slog.DiscardHandler),
+		Meshd: "127.0.0.1:1", MeshdID: catest.MeshdID(t).String(), TrustFile: filepath.Join(filepath.Dir(socket), "ca.crt"),
+		TokenFile: filepath.Join(filepath.Dir(socket), "token"), Socket: socket, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := a.Run(ctx); err != nil {
 		t.Error(err)
@@ -300,19 +306,7 @@ func (afterStop) Handle(_ context.Context, r slog.Record) error {
 
 // TestStoppedBeforeItServes is no failure.
 func TestStoppedBeforeItServes(t *testing.T) {
-	dir := t.TempDir()
-	a, err := agent.New(agent.Config{
-		Meshd: "127.0.0.1:1", MeshdID: catest.MeshdID(t).String(), TrustFile: filepath.Join(dir, "ca.crt"),
-		TokenFile: filepath.Join(dir, "token"), Socket: filepath.Join(dir, "agent.sock"), Log: slog.New(afterStop{slog.DiscardHandler}),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := a.Run(ctx); err != nil {
-		t.Error(err)
-	}
+	runStopped(t, filepath.Join(t.TempDir(), "agent.sock"), slog.New(afterStop{slog.DiscardHandler}))
 }
 
 func TestConfig(t *testing.T) {
